@@ -1,0 +1,17 @@
+//! Pulse: RabbitMQ topic exchanges with Mozilla's naming rules, as the rest of pulsehook sees them.
+//!
+//! The ground floor. It knows messages, names, topic patterns and how to move a message safely between a
+//! publisher and a queue; it knows nothing of hooks or webhooks. Two transports stand behind one trait:
+//! [`amqp`](transport) sessions on a RabbitMQ broker that recover by themselves, and an embedded one that keeps its queues
+//! in SQLite for a machine without a broker.
+
+pub mod message;
+pub mod secret;
+pub mod transport;
+
+pub use message::{Headers, Message, Properties};
+pub use secret::Secret;
+pub use transport::{
+    Binding, BindingHealth, Delivery, Event, PublishError, Published, QueueKind, QueueSpec, Settle, Settlement, Status,
+    TopologyError, Transport,
+};

@@ -1,0 +1,1 @@
+//! Turns outside events into pulse messages.

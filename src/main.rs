@@ -1,0 +1,2 @@
+//! The pulsehook binary.
+fn main() {}

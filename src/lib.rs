@@ -1,1 +1,17 @@
-//! The event router.
+//! pulsehook: the event router that starts Taskcluster tasks when something happens.
+//!
+//! Every trigger source is first a message on pulse; the [`router`] consumes one queue per hook, decides,
+//! renders a task and submits it to the queue service. Imports run one way:
+//! `main → cli → app → {router, api, bridge} → {template, filter, store, queue, auth} → hook`.
+
+pub mod api;
+pub mod app;
+pub mod auth;
+pub mod cli;
+pub mod config;
+pub mod filter;
+pub mod hook;
+pub mod queue;
+pub mod router;
+pub mod store;
+pub mod template;

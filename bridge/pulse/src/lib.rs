@@ -12,6 +12,6 @@ pub mod transport;
 pub use message::{Headers, Message, Properties};
 pub use secret::Secret;
 pub use transport::{
-    Binding, BindingHealth, Delivery, Event, PublishError, Published, QueueKind, QueueSpec, Settle, Settlement, Status,
-    TopologyError, Transport,
+    Binding, BindingHealth, Delivery, Event, PublishError, Published, QueueKind, QueueSpec, Settle,
+    Settlement, Status, TopologyError, Transport,
 };

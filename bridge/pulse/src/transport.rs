@@ -227,7 +227,12 @@ pub trait Transport: Send + Sync + 'static {
 
     /// Sends what arrives on a declared queue into `sink`, at most `prefetch` unsettled at a time, and resumes by
     /// itself after every loss. Calling it again changes prefetch and sink. `prefetch` must not be 0.
-    async fn consume(&self, queue: &str, prefetch: u16, sink: mpsc::Sender<Delivery>) -> Result<(), TopologyError>;
+    async fn consume(
+        &self,
+        queue: &str,
+        prefetch: u16,
+        sink: mpsc::Sender<Delivery>,
+    ) -> Result<(), TopologyError>;
 
     /// Stops consuming from a queue. Deliveries that are out stay valid and must still be ended.
     async fn cancel(&self, queue: &str) -> Result<(), TopologyError>;

@@ -6,7 +6,9 @@
 //! in SQLite for a machine without a broker.
 
 pub mod message;
+pub mod naming;
 pub mod secret;
+pub mod topic;
 pub mod transport;
 
 pub use message::{Headers, Message, Properties};

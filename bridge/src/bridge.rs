@@ -55,7 +55,7 @@ impl Bridge {
                 Ok(Self {
                     shared: Arc::new(Shared {
                         sources: RwLock::new(Arc::new(sources)),
-                        exchange: format!("exchange/{user}/v1/webhook"),
+                        exchange: pulse::naming::exchange(user, "webhook"),
                         publisher: Publisher::new(Arc::clone(&transport), timeout),
                         max_body_bytes: config.max_body_bytes,
                         read_timeout: Duration::from_secs(config.read_timeout_seconds),

@@ -5,6 +5,7 @@
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use http::HeaderMap;
+use pulse::naming::routing_key;
 use pulse::{Headers, Message, Properties};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -12,7 +13,6 @@ use sha2::{Digest, Sha256};
 use crate::body::Payload;
 use crate::place::{Request, header_text};
 use crate::refusal::Refusal;
-use crate::routing_key::{NO_WORD, routing_key};
 use crate::source::Source;
 
 /// Header with the source's name.
@@ -21,6 +21,9 @@ pub const HEADER_SOURCE: &str = "x-pulsehook-source";
 pub const HEADER_EVENT: &str = "x-pulsehook-event";
 /// Header with the sender's delivery id.
 pub const HEADER_DELIVERY: &str = "x-pulsehook-delivery";
+
+/// What stands in the routing key for a word that an event does not have, so that the others keep their positions.
+const NO_WORD: &str = "_";
 
 /// Longest header value that is copied, in bytes: all headers of a message share one AMQP frame of 128 KiB.
 const MAX_HEADER_BYTES: usize = 1024;

@@ -12,7 +12,6 @@ pub mod place;
 pub mod provider;
 pub mod publisher;
 pub mod refusal;
-pub mod routing_key;
 pub mod signature;
 pub mod source;
 mod webhook;

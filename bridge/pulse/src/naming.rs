@@ -46,7 +46,10 @@ fn fit_name(name: String) -> String {
     if name.len() <= MAX_NAME {
         return name;
     }
-    let keep = name.floor_char_boundary(MAX_NAME - NAME_HASH_DIGITS - CUT_MARK.len_utf8());
+    let mut keep = MAX_NAME - NAME_HASH_DIGITS - CUT_MARK.len_utf8();
+    while !name.is_char_boundary(keep) {
+        keep -= 1;
+    }
     format!("{}{CUT_MARK}{}", &name[..keep], hash(&name, NAME_HASH_DIGITS))
 }
 

@@ -1,0 +1,1 @@
+//! `pulsehook hook render`: a dry run on the router's own code path.

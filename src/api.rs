@@ -71,8 +71,6 @@ impl Api {
             .fallback(error::no_such_route)
             .method_not_allowed_fallback(error::no_such_method)
             .with_state(self.clone());
-        Router::new()
-            .nest("/api/hooks/v1", v1)
-            .layer(DefaultBodyLimit::max(config.max_body_bytes))
+        Router::new().nest("/api/hooks/v1", v1).layer(DefaultBodyLimit::max(config.max_body_bytes))
     }
 }

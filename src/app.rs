@@ -32,7 +32,9 @@ pub async fn run_router(config: Config, stop: CancellationToken) -> anyhow::Resu
     errors.extend(loopback_only("api.listen", config.api.listen).err());
     let key = config.task_id_key().map_err(|error| errors.push(error)).ok();
     let queue = Taskcluster::new(&config.queue).map_err(|error| errors.push(error.to_string())).ok();
-    let (Some(key), Some(queue), true) = (key, queue, errors.is_empty()) else { return Err(ConfigError(errors).into()) };
+    let (Some(key), Some(queue), true) = (key, queue, errors.is_empty()) else {
+        return Err(ConfigError(errors).into());
+    };
     let listener = listen("api.listen", config.api.listen).await?;
     println!("listening on http://{}", listener.local_addr()?);
     let store = tokio::select! {
@@ -57,10 +59,11 @@ pub async fn run_router(config: Config, stop: CancellationToken) -> anyhow::Resu
 pub async fn run_bridge(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
     not_embedded(&config, "bridge").map_err(|error| ConfigError(vec![error]))?;
     let transport = open_transport(&config, Path::new("."))?;
-    let bridge = bridge::Bridge::new(&config.bridge, &config.pulse.user, transport.clone()).map_err(ConfigError)?;
+    let bridge =
+        bridge::Bridge::new(&config.bridge, &config.pulse.user, transport.clone()).map_err(ConfigError)?;
     let listener = listen("bridge.listen", config.bridge.listen).await?;
     println!("listening on http://{}", listener.local_addr()?);
-    let declaring = declare(bridge.clone());
+    let declaring = declare(&bridge);
     tracing::info!(address = %listener.local_addr()?, sources = config.bridge.source.len(), "bridge started");
     tokio::select! {
         () = serve(listener, bridge.routes(), stop.clone()) => {}
@@ -71,7 +74,7 @@ pub async fn run_bridge(config: Config, stop: CancellationToken) -> anyhow::Resu
 }
 
 /// Declares the bridge's exchanges, again and again while the broker refuses.
-async fn declare(bridge: bridge::Bridge) {
+async fn declare(bridge: &bridge::Bridge) {
     const RETRY: Duration = Duration::from_secs(5);
     while let Err(error) = bridge.start().await {
         tracing::warn!(%error, "cannot declare the webhook exchange yet");
@@ -143,9 +146,9 @@ fn not_embedded(config: &Config, role: &str) -> Result<(), String> {
 }
 
 async fn listen(option: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("{option} = \"{address}\": cannot listen there; is another process using the port?"))
+    TcpListener::bind(address).await.with_context(|| {
+        format!("{option} = \"{address}\": cannot listen there; is another process using the port?")
+    })
 }
 
 async fn drained(stopping: impl Future<Output = ()>) {
@@ -176,4 +179,3 @@ pub fn stop_on_signals() -> anyhow::Result<CancellationToken> {
     });
     Ok(stop)
 }
-

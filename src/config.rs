@@ -70,8 +70,10 @@ impl Config {
             }
             builder = builder.add_source(File::from_str(&text, FileFormat::Toml));
         }
-        let variables =
-            environment.into_iter().filter(|(name, _)| name.starts_with("PULSEHOOK_") && name.contains("__")).collect();
+        let variables = environment
+            .into_iter()
+            .filter(|(name, _)| name.starts_with("PULSEHOOK_") && name.contains("__"))
+            .collect();
         let layers = builder
             .add_source(
                 Environment::with_prefix("PULSEHOOK")
@@ -149,7 +151,9 @@ pub fn loopback_only(option: &str, address: SocketAddr) -> Result<(), String> {
     if address.ip().is_loopback() {
         return Ok(());
     }
-    Err(format!("{option} = \"{address}\": only loopback addresses (127.0.0.1, [::1]) are taken, because the API lets in whoever asks"))
+    Err(format!(
+        "{option} = \"{address}\": only loopback addresses (127.0.0.1, [::1]) are taken, because the API lets in whoever asks"
+    ))
 }
 
 #[cfg(test)]
@@ -172,13 +176,19 @@ mod tests {
 
     #[test]
     fn a_file_is_laid_over_the_defaults_and_the_environment_over_both() {
-        let config = load("[queue]\nclient_id = \"a\"\nroot_url = \"http://file\"\n", &[
-            ("PULSEHOOK_QUEUE__ROOT_URL", "http://variable"),
-            ("PULSEHOOK_ROUTER__PENDING_FIRES", "7"),
-            ("PULSEHOOK_TASK_ID_KEY", "not an option"),
-        ])
+        let config = load(
+            "[queue]\nclient_id = \"a\"\nroot_url = \"http://file\"\n",
+            &[
+                ("PULSEHOOK_QUEUE__ROOT_URL", "http://variable"),
+                ("PULSEHOOK_ROUTER__PENDING_FIRES", "7"),
+                ("PULSEHOOK_TASK_ID_KEY", "not an option"),
+            ],
+        )
         .unwrap();
-        assert_eq!((config.queue.client_id.as_str(), config.queue.root_url.as_str()), ("a", "http://variable"));
+        assert_eq!(
+            (config.queue.client_id.as_str(), config.queue.root_url.as_str()),
+            ("a", "http://variable")
+        );
         assert_eq!(config.router.pending_fires, 7);
     }
 

@@ -339,7 +339,14 @@ impl Inner {
     /// Declares what all hooks share, then each hook's queue.
     async fn keep_topology(self: Arc<Self>) {
         const EXCHANGES: [&str; 8] = [
-            "webhook", "clock", "trigger", "undeliverable", "fire", "hook-created", "hook-updated", "hook-deleted",
+            "webhook",
+            "clock",
+            "trigger",
+            "undeliverable",
+            "fire",
+            "hook-created",
+            "hook-updated",
+            "hook-deleted",
         ];
         let (sink, returned) = mpsc::channel(64);
         self.spawn(self.clone().return_undeliverable(returned));
@@ -376,7 +383,9 @@ impl Inner {
                     if self.registry.set_binding(&queue, health.clone()) {
                         let pulse::Binding { exchange, pattern } = &health.binding;
                         match &health.error {
-                            Some(error) => tracing::warn!(%queue, exchange, pattern, error, "binding refused"),
+                            Some(error) => {
+                                tracing::warn!(%queue, exchange, pattern, error, "binding refused")
+                            }
                             None => tracing::info!(%queue, exchange, pattern, "binding stands"),
                         }
                     }
@@ -422,7 +431,8 @@ impl Inner {
 
     /// On trial, with no fire left to try it with: only new messages can tell.
     fn nothing_to_try(&self) -> bool {
-        *self.gate.watch().borrow() == gate::GateState::Trial && self.submitter.in_flight.load(Ordering::Acquire) == 0
+        *self.gate.watch().borrow() == gate::GateState::Trial
+            && self.submitter.in_flight.load(Ordering::Acquire) == 0
     }
 
     async fn set_consuming(self: &Arc<Self>, consuming: bool) {

@@ -103,8 +103,7 @@ impl Store {
     /// called once. Blocking; call it before serving or on a blocking thread.
     pub fn open(config: &Config, on_wait: impl FnOnce()) -> Result<Store, StoreError> {
         let path = &config.path;
-        let failed =
-            |reason: String| StoreError::Open { path: path.display().to_string(), reason };
+        let failed = |reason: String| StoreError::Open { path: path.display().to_string(), reason };
         let lock_path = with_suffix(path, ".lock");
         let lock = File::options()
             .create(true)
@@ -126,7 +125,12 @@ impl Store {
         let writer = writer::Writer::start(connection, path.display().to_string(), sequence)
             .map_err(|error| failed(error.to_string()))?;
         Ok(Store {
-            inner: Arc::new(Inner { path: path.clone(), writer, readers: Mutex::new(Vec::new()), _lock: lock }),
+            inner: Arc::new(Inner {
+                path: path.clone(),
+                writer,
+                readers: Mutex::new(Vec::new()),
+                _lock: lock,
+            }),
         })
     }
 
@@ -198,10 +202,10 @@ impl Inner {
     }
 
     fn give_back(&self, connection: Connection) {
-        if let Ok(mut readers) = self.readers.lock() {
-            if readers.len() < IDLE_READERS {
-                readers.push(connection);
-            }
+        if let Ok(mut readers) = self.readers.lock()
+            && readers.len() < IDLE_READERS
+        {
+            readers.push(connection);
         }
     }
 }
@@ -217,7 +221,8 @@ mod tests {
     use super::*;
 
     fn open(dir: &tempfile::TempDir) -> Store {
-        Store::open(&Config { path: dir.path().join("s.db") }, || panic!("nobody else holds the lock")).unwrap()
+        Store::open(&Config { path: dir.path().join("s.db") }, || panic!("nobody else holds the lock"))
+            .unwrap()
     }
 
     #[tokio::test]
@@ -251,7 +256,8 @@ mod tests {
         let first = open(&dir);
         let config = Config { path: dir.path().join("s.db") };
         let (waits, waiting) = std::sync::mpsc::channel();
-        let second = std::thread::spawn(move || Store::open(&config, move || waits.send(()).unwrap()).map(|_| ()));
+        let second =
+            std::thread::spawn(move || Store::open(&config, move || waits.send(()).unwrap()).map(|_| ()));
         waiting.recv_timeout(std::time::Duration::from_secs(10)).unwrap();
         first.close();
         drop(first);

@@ -36,9 +36,10 @@ pub enum Code {
 impl Code {
     fn status(self) -> StatusCode {
         match self {
-            Self::MalformedPayload | Self::InvalidRequestArguments | Self::InputValidationError | Self::InputError => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::MalformedPayload
+            | Self::InvalidRequestArguments
+            | Self::InputValidationError
+            | Self::InputError => StatusCode::BAD_REQUEST,
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::ResourceNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,

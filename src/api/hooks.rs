@@ -76,10 +76,11 @@ pub(super) async fn update(
         let former = parse(&row)?;
         let mut request = info.clone();
         // Absent bindings keep the old ones.
-        if let (Some(fields), false) = (request.payload.as_object_mut(), info.payload.get("bindings").is_some()) {
-            if let Some(bindings) = former.to_json().get("bindings") {
-                fields.insert("bindings".into(), bindings.clone());
-            }
+        if let (Some(fields), false) =
+            (request.payload.as_object_mut(), info.payload.get("bindings").is_some())
+            && let Some(bindings) = former.to_json().get("bindings")
+        {
+            fields.insert("bindings".into(), bindings.clone());
         }
         let hook = checked(&api, &name, &request)?;
         let document = hook.to_json();
@@ -93,15 +94,21 @@ pub(super) async fn update(
             .map(|binding| (binding.exchange.clone(), binding.pattern.clone()))
             .collect();
         let new = NewHook { name: name.clone(), document: document.to_string(), stale_bindings };
-        if let Saved::Changed(row) = api.inner.store.update_hook(new, row.version, crate::router::now_ms()).await? {
+        if let Saved::Changed(row) =
+            api.inner.store.update_hook(new, row.version, crate::router::now_ms()).await?
+        {
             saved(&api, &row, "hook-updated").await;
             return Ok(Json(document));
         }
     }
-    Err(ApiError::new(Code::RequestConflict, format!("hook {name} is being changed by others; try again")).of(&info))
+    Err(ApiError::new(Code::RequestConflict, format!("hook {name} is being changed by others; try again"))
+        .of(&info))
 }
 
-pub(super) async fn remove(State(api): State<Api>, Path(path): Path<(String, String)>) -> Result<(StatusCode, Json<Value>), ApiError> {
+pub(super) async fn remove(
+    State(api): State<Api>,
+    Path(path): Path<(String, String)>,
+) -> Result<(StatusCode, Json<Value>), ApiError> {
     let (name, _) = named("removeHook", path)?;
     if api.inner.store.delete_hook(name.clone(), crate::router::now_ms()).await?.is_some() {
         if let Err(error) = api.inner.router.hook_deleted(&name).await {
@@ -128,7 +135,10 @@ async fn saved(api: &Api, row: &HookRow, what: &str) {
 }
 
 /// The name from the path, and what was asked.
-pub(super) fn named(method: &'static str, path: (String, String)) -> Result<(HookName, RequestInfo), ApiError> {
+pub(super) fn named(
+    method: &'static str,
+    path: (String, String),
+) -> Result<(HookName, RequestInfo), ApiError> {
     let mut params = Map::new();
     params.insert("hookGroupId".into(), path.0.clone().into());
     params.insert("hookId".into(), path.1.clone().into());
@@ -159,10 +169,12 @@ fn definition(row: &HookRow) -> Result<Value, ApiError> {
 
 /// The hook of a request, checked as a document and compiled.
 fn checked(api: &Api, name: &HookName, info: &RequestInfo) -> Result<Hook, ApiError> {
-    let hook = Hook::from_json(name, &info.payload)
-        .map_err(|problems| ApiError::problems(Code::InputValidationError, "the hook is not valid", &problems).of(info))?;
-    Rules::compile(&hook, api.inner.router.limits())
-        .map_err(|problems| ApiError::problems(Code::InputError, "the hook cannot work as it is", &problems).of(info))?;
+    let hook = Hook::from_json(name, &info.payload).map_err(|problems| {
+        ApiError::problems(Code::InputValidationError, "the hook is not valid", &problems).of(info)
+    })?;
+    Rules::compile(&hook, api.inner.router.limits()).map_err(|problems| {
+        ApiError::problems(Code::InputError, "the hook cannot work as it is", &problems).of(info)
+    })?;
     Ok(hook)
 }
 
@@ -176,6 +188,7 @@ fn json_body(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result
     if !kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json")) {
         return Err(ApiError::new(Code::MalformedPayload, "the content-type must be application/json"));
     }
-    serde_json::from_slice(&body)
-        .map_err(|error| ApiError::new(Code::MalformedPayload, format!("the request body is not JSON: {error}")))
+    serde_json::from_slice(&body).map_err(|error| {
+        ApiError::new(Code::MalformedPayload, format!("the request body is not JSON: {error}"))
+    })
 }

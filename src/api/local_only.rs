@@ -28,17 +28,20 @@ fn check(request: &Request) -> Result<(), ApiError> {
             "this service is open to its own machine only: use localhost or 127.0.0.1 in the address",
         ));
     };
-    if let Some(origin) = header(header::ORIGIN) {
-        if origin.strip_prefix("http://") != Some(host) {
-            return Err(ApiError::new(Code::Forbidden, "requests of web pages from elsewhere are refused"));
-        }
+    if let Some(origin) = header(header::ORIGIN)
+        && origin.strip_prefix("http://") != Some(host)
+    {
+        return Err(ApiError::new(Code::Forbidden, "requests of web pages from elsewhere are refused"));
     }
     let writes = matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH);
     let json = header(header::CONTENT_TYPE).is_some_and(|value| {
         value.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
     });
     if writes && !json {
-        return Err(ApiError::new(Code::MalformedPayload, "writes must have the content-type application/json"));
+        return Err(ApiError::new(
+            Code::MalformedPayload,
+            "writes must have the content-type application/json",
+        ));
     }
     Ok(())
 }
@@ -70,7 +73,8 @@ mod tests {
         for host in ["localhost", "localhost:8080", "127.0.0.1:8080", "127.3.2.1", "[::1]:8080"] {
             check(&request("GET", &[("host", host)])).unwrap();
         }
-        check(&request("PUT", &[("host", "localhost"), ("content-type", "application/json; charset=utf-8")])).unwrap();
+        check(&request("PUT", &[("host", "localhost"), ("content-type", "application/json; charset=utf-8")]))
+            .unwrap();
         check(&request("GET", &[("host", "localhost:1"), ("origin", "http://localhost:1")])).unwrap();
     }
 

@@ -29,7 +29,11 @@ impl Page {
     fn before(&self) -> Result<Option<i64>, ApiError> {
         self.continuation_token
             .as_deref()
-            .map(|token| token.parse().map_err(|_| ApiError::new(Code::InvalidRequestArguments, "continuationToken is not one of ours")))
+            .map(|token| {
+                token.parse().map_err(|_| {
+                    ApiError::new(Code::InvalidRequestArguments, "continuationToken is not one of ours")
+                })
+            })
             .transpose()
     }
 }
@@ -48,7 +52,8 @@ pub(super) async fn last_fires(
     }
     let more = fires.len() > page.limit() as usize;
     let shown = &fires[..fires.len().min(page.limit() as usize)];
-    let mut answer = json!({ "lastFires": shown.iter().map(|fire| last_fire(&name, fire)).collect::<Vec<_>>() });
+    let mut answer =
+        json!({ "lastFires": shown.iter().map(|fire| last_fire(&name, fire)).collect::<Vec<_>>() });
     if let (true, Some(last)) = (more, shown.last()) {
         answer["continuationToken"] = json!(last.id.to_string());
     }
@@ -81,7 +86,8 @@ pub(super) async fn status(
     let last = match last.first() {
         None => json!({ "result": "no-fire" }),
         Some(fire) if matches!(fire.state, FireState::Dead | FireState::Cancelled) => {
-            let error: Value = fire.error.as_deref().and_then(|error| serde_json::from_str(error).ok()).unwrap_or(json!({}));
+            let error: Value =
+                fire.error.as_deref().and_then(|error| serde_json::from_str(error).ok()).unwrap_or(json!({}));
             json!({ "result": "error", "error": error, "time": time(fire.fired_at) })
         }
         Some(fire) => json!({ "result": "success", "taskId": fire.task_id, "time": time(fire.fired_at) }),
@@ -138,7 +144,9 @@ pub(super) async fn decisions(
                 "outcome": row.outcome,
                 "reason": row.reason,
             });
-            if let Some(detail) = row.detail.as_deref().and_then(|detail| serde_json::from_str::<Value>(detail).ok()) {
+            if let Some(detail) =
+                row.detail.as_deref().and_then(|detail| serde_json::from_str::<Value>(detail).ok())
+            {
                 shown["detail"] = detail;
             }
             shown

@@ -28,7 +28,8 @@ const EXAMPLE: &str = include_str!("../../config/hooks/demo.yml");
 const SOURCE: &str = "demo";
 
 /// What the printed command sends.
-const BODY: &str = r#"{"label":"hello","repository":{"name":"try-me","owner":{"login":"you"}},"ref":"refs/heads/main"}"#;
+const BODY: &str =
+    r#"{"label":"hello","repository":{"name":"try-me","owner":{"login":"you"}},"ref":"refs/heads/main"}"#;
 
 /// Where and with what to run.
 #[derive(Debug)]
@@ -43,7 +44,8 @@ pub struct Options {
 pub async fn run(mut config: Config, options: Options, stop: CancellationToken) -> anyhow::Result<()> {
     loopback_only("--listen", options.listen).map_err(|error| ConfigError(vec![error]))?;
     let data = &options.data;
-    std::fs::create_dir_all(data).with_context(|| format!("cannot make the data folder {}", data.display()))?;
+    std::fs::create_dir_all(data)
+        .with_context(|| format!("cannot make the data folder {}", data.display()))?;
     let key = kept_secret(&data.join("task-id.key"))?;
     let secret_path = data.join("demo.secret");
     let secret = kept_secret(&secret_path)?;
@@ -55,12 +57,16 @@ pub async fn run(mut config: Config, options: Options, stop: CancellationToken) 
     config.queue.root_url = format!("http://{address}");
     config.queue.access_token = pulse::Secret::new(token);
     if !config.bridge.source.iter().any(|source| source.name == SOURCE) {
-        let source = format!("name = {SOURCE:?}\nprovider = \"github\"\nsecrets = [{:?}]", format!("file:{}", secret_path.display()));
+        let source = format!(
+            "name = {SOURCE:?}\nprovider = \"github\"\nsecrets = [{:?}]",
+            format!("file:{}", secret_path.display())
+        );
         config.bridge.source.push(toml::from_str(&source).context("the example's webhook source")?);
     }
 
     let transport = open_transport(&config, data)?;
-    let bridge = bridge::Bridge::new(&config.bridge, &config.pulse.user, transport.clone()).map_err(ConfigError)?;
+    let bridge =
+        bridge::Bridge::new(&config.bridge, &config.pulse.user, transport.clone()).map_err(ConfigError)?;
     let store = open_store(&config).await?;
     let recorder = local::LocalQueue::open(local::Config {
         data: local::Data::File(data.join("queue.db")),
@@ -68,8 +74,9 @@ pub async fn run(mut config: Config, options: Options, stop: CancellationToken) 
         faults: false,
     })?;
     let queue = Taskcluster::new(&config.queue)?;
-    declare(bridge.clone()).await;
-    let role = RouterRole::start(&config, store, transport.clone(), Arc::new(queue), key.into_bytes()).await?;
+    declare(&bridge).await;
+    let role =
+        RouterRole::start(&config, store, transport.clone(), Arc::new(queue), key.into_bytes()).await?;
     let example = example_hook(&role, &config.pulse.user).await?;
 
     greet(address, data, &secret_path, &secret, &example);
@@ -122,17 +129,19 @@ async fn example_hook(role: &RouterRole, user: &str) -> anyhow::Result<String> {
     let file = HookFile::parse(&text).map_err(|error| anyhow::anyhow!("config/hooks/demo.yml: {error}"))?;
     let hook = file.hook(None).map_err(|problems| anyhow::anyhow!("config/hooks/demo.yml: {problems:?}"))?;
     let shown = hook.name.to_string();
-    let new = NewHook { name: hook.name.clone(), document: hook.to_json().to_string(), stale_bindings: Vec::new() };
-    if role.store.hooks(None).await?.is_empty() {
-        if let Saved::Changed(row) = role.store.create_hook(new, crate::router::now_ms()).await? {
-            role.router.hook_saved(&row).await?;
-        }
+    let new =
+        NewHook { name: hook.name.clone(), document: hook.to_json().to_string(), stale_bindings: Vec::new() };
+    if role.store.hooks(None).await?.is_empty()
+        && let Saved::Changed(row) = role.store.create_hook(new, crate::router::now_ms()).await?
+    {
+        role.router.hook_saved(&row).await?;
     }
     Ok(shown)
 }
 
 fn greet(address: SocketAddr, data: &Path, secret_path: &Path, secret: &str, example: &str) {
-    let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(secret.as_bytes()).unwrap_or_else(|_| unreachable!());
+    let mut mac =
+        <Hmac<Sha256> as KeyInit>::new_from_slice(secret.as_bytes()).unwrap_or_else(|_| unreachable!());
     mac.update(BODY.as_bytes());
     let signature = hex::encode(mac.finalize().into_bytes());
     println!(

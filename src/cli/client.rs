@@ -64,11 +64,10 @@ impl Client {
             None => Bytes::new(),
         };
         let target = self.service.target(&format!("/api/hooks/v1{path}"));
-        let answer = self
-            .service
-            .call(method, target, headers, bytes, MAX_ANSWER)
-            .await
-            .with_context(|| format!("cannot reach {} (--root-url says where the router is)", self.root_url))?;
+        let answer =
+            self.service.call(method, target, headers, bytes, MAX_ANSWER).await.with_context(|| {
+                format!("cannot reach {} (--root-url says where the router is)", self.root_url)
+            })?;
         let value: Value = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
         if answer.status.is_success() {
             return Ok(value);

@@ -90,8 +90,11 @@ async fn save(args: FileArgs, method: Method) -> anyhow::Result<()> {
         None => file.name().map_err(|problem| anyhow!("{place}: {problem} (or give --name)"))?,
     };
     if let Err(problems) = file.hook(Some(&name)) {
-        let lines: Vec<String> =
-            file.locate(&problems).iter().map(|found| format!("{place}:{}: {}", found.line, found.problem)).collect();
+        let lines: Vec<String> = file
+            .locate(&problems)
+            .iter()
+            .map(|found| format!("{place}:{}: {}", found.line, found.problem))
+            .collect();
         return Err(anyhow!("the hook is not valid\n{}", lines.join("\n")));
     }
     let client = args.server.client()?;
@@ -133,18 +136,35 @@ async fn list(args: ListArgs) -> anyhow::Result<()> {
         Some(group) => vec![group],
         None => {
             let answer = client.call(Method::GET, "/hooks", None).await?;
-            answer["groups"].as_array().into_iter().flatten().filter_map(Value::as_str).map(Into::into).collect()
+            answer["groups"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+                .map(Into::into)
+                .collect()
         }
     };
     for group in groups {
         let answer = match client.call(Method::GET, &format!("/hooks/{group}"), None).await {
             // Its last hook may have been deleted since.
-            Err(error) if error.downcast_ref::<Refused>().is_some_and(|refused| refused.status == StatusCode::NOT_FOUND) => continue,
+            Err(error)
+                if error
+                    .downcast_ref::<Refused>()
+                    .is_some_and(|refused| refused.status == StatusCode::NOT_FOUND) =>
+            {
+                continue;
+            }
             answer => answer?,
         };
         for hook in answer["hooks"].as_array().into_iter().flatten() {
             let field = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-            println!("{}/{}\t{}", field(&hook["hookGroupId"]), field(&hook["hookId"]), field(&hook["metadata"]["name"]));
+            println!(
+                "{}/{}\t{}",
+                field(&hook["hookGroupId"]),
+                field(&hook["hookId"]),
+                field(&hook["metadata"]["name"])
+            );
         }
     }
     Ok(())

@@ -22,22 +22,25 @@ impl Deciders {
     pub fn start() -> std::io::Result<Self> {
         let (jobs, waiting) = std::sync::mpsc::channel::<Job>();
         let waiting = Arc::new(Mutex::new(waiting));
-        let threads = std::thread::available_parallelism().map_or(AT_LEAST, |cores| cores.get().max(AT_LEAST));
+        let threads =
+            std::thread::available_parallelism().map_or(AT_LEAST, |cores| cores.get().max(AT_LEAST));
         for number in 0..threads {
             let waiting = waiting.clone();
-            std::thread::Builder::new().name(format!("decider-{number}")).stack_size(STACK).spawn(move || {
-                loop {
-                    let job = match waiting.lock() {
-                        Ok(waiting) => waiting.recv(),
-                        Err(_) => return,
-                    };
-                    match job {
-                        // A panic costs its batch, whose messages are retried, not the thread.
-                        Ok(job) => drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(job))),
-                        Err(_) => return,
+            std::thread::Builder::new().name(format!("decider-{number}")).stack_size(STACK).spawn(
+                move || {
+                    loop {
+                        let job = match waiting.lock() {
+                            Ok(waiting) => waiting.recv(),
+                            Err(_) => return,
+                        };
+                        match job {
+                            // A panic costs its batch, whose messages are retried, not the thread.
+                            Ok(job) => drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(job))),
+                            Err(_) => return,
+                        }
                     }
-                }
-            })?;
+                },
+            )?;
         }
         Ok(Self { jobs })
     }

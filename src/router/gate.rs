@@ -61,11 +61,11 @@ pub struct Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         let Some(permit) = self.permit.take() else { return };
-        if let Ok(mut inner) = self.gate.inner.lock() {
-            if inner.withheld < inner.wanted_withheld {
-                inner.withheld += 1;
-                permit.forget();
-            }
+        if let Ok(mut inner) = self.gate.inner.lock()
+            && inner.withheld < inner.wanted_withheld
+        {
+            inner.withheld += 1;
+            permit.forget();
         }
     }
 }

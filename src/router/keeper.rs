@@ -137,7 +137,9 @@ impl Inner {
                     tokio::time::sleep(RETRY).await;
                     match inner.keep(&name).await {
                         Ok(_) => return,
-                        Err(error) => tracing::warn!(hook = %name, %error, "the hook's queue is not as it should be"),
+                        Err(error) => {
+                            tracing::warn!(hook = %name, %error, "the hook's queue is not as it should be")
+                        }
                     }
                 }
             };

@@ -20,7 +20,7 @@ impl Inner {
         heard: mpsc::UnboundedSender<Heard>,
     ) {
         let mut batch = Vec::with_capacity(AT_ONCE);
-        while settled.recv_many(&mut batch, AT_ONCE) .await > 0 {
+        while settled.recv_many(&mut batch, AT_ONCE).await > 0 {
             let Some(sequence) = self.commit_ends(&batch).await else { return };
             for (settled, seq) in batch.drain(..).zip(sequence) {
                 self.load.release(&settled.hook, 1, settled.bytes, &heard);
@@ -42,7 +42,11 @@ impl Inner {
         let ends: Arc<Vec<_>> = Arc::new(batch.iter().map(|settled| settled.ended.clone()).collect());
         loop {
             let job = ends.clone();
-            match self.store.write(move |w| job.iter().map(|ended| w.end_fire(ended)).collect::<Result<Vec<_>, _>>()).await {
+            match self
+                .store
+                .write(move |w| job.iter().map(|ended| w.end_fire(ended)).collect::<Result<Vec<_>, _>>())
+                .await
+            {
                 Ok(sequence) => return Some(sequence),
                 Err(StoreError::Closed) => return None,
                 Err(error) => {

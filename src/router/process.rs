@@ -88,9 +88,11 @@ impl Inner {
                         }
                     }
                     (Entry::Fire(_), Some(Recorded::Known { fired_at })) => {
-                        let expired = now - fired_at > self.config.router.identity_window_seconds as i64 * 1000;
-                        let new_occurrence =
-                            item.identity.repeat == Repeat::AfterWindow && !item.delivery.redelivered && expired;
+                        let expired =
+                            now - fired_at > self.config.router.identity_window_seconds as i64 * 1000;
+                        let new_occurrence = item.identity.repeat == Repeat::AfterWindow
+                            && !item.delivery.redelivered
+                            && expired;
                         if new_occurrence {
                             again.push(Item { occurrence: item.occurrence + 1, ..item });
                         } else {
@@ -107,7 +109,12 @@ impl Inner {
     }
 
     /// Decides on one of the decider threads: rendering is CPU work, and a hostile template must not hold up the event loop.
-    async fn decide_all(self: &Arc<Self>, hook: &Arc<LiveHook>, items: &[Item], now: i64) -> Option<Vec<Entry>> {
+    async fn decide_all(
+        self: &Arc<Self>,
+        hook: &Arc<LiveHook>,
+        items: &[Item],
+        now: i64,
+    ) -> Option<Vec<Entry>> {
         let inputs: Vec<_> = items
             .iter()
             .map(|item| {

@@ -55,10 +55,7 @@ impl LiveHook {
 
     /// The compiled hook; compiled at the first message, so that ten thousand idle hooks cost nothing.
     pub fn rules(&self, limits: &Limits) -> Result<&Rules, &str> {
-        self.rules
-            .get_or_init(|| compile(&self.hook, limits))
-            .as_ref()
-            .map_err(String::as_str)
+        self.rules.get_or_init(|| compile(&self.hook, limits)).as_ref().map_err(String::as_str)
     }
 
     /// True once the hook is deleted.

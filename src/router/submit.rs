@@ -62,10 +62,9 @@ impl Submitter {
     /// The turns of a hook: so many of its fires are submitted at a time, and the rest leave others the way free.
     fn turns(&self, incarnation: i64) -> Arc<Semaphore> {
         match self.turns.lock() {
-            Ok(mut turns) => turns
-                .entry(incarnation)
-                .or_insert_with(|| Arc::new(Semaphore::new(self.per_hook)))
-                .clone(),
+            Ok(mut turns) => {
+                turns.entry(incarnation).or_insert_with(|| Arc::new(Semaphore::new(self.per_hook))).clone()
+            }
             Err(_) => Arc::new(Semaphore::new(self.per_hook)),
         }
     }
@@ -136,7 +135,9 @@ impl Inner {
             return match self.ask(submission).await {
                 Ok(Asked::Ours) => Step::End(FireState::Success, None),
                 Ok(Asked::Others) => Step::End(FireState::Dead, Some(conflict())),
-                Ok(Asked::Absent) if deleted => Step::End(FireState::Cancelled, Some(HOOK_DELETED.to_owned())),
+                Ok(Asked::Absent) if deleted => {
+                    Step::End(FireState::Cancelled, Some(HOOK_DELETED.to_owned()))
+                }
                 Ok(Asked::Absent) => self.render_anew(submission).await,
                 Err(step) => step,
             };
@@ -162,17 +163,19 @@ impl Inner {
                 match self.ask(submission).await {
                     Ok(Asked::Ours) => Step::End(FireState::Success, None),
                     Ok(Asked::Others) => Step::End(FireState::Dead, Some(conflict())),
-                    Ok(Asked::Absent) => Step::End(FireState::Dead, Some(refused(409, "RequestConflict", &message))),
+                    Ok(Asked::Absent) => {
+                        Step::End(FireState::Dead, Some(refused(409, "RequestConflict", &message)))
+                    }
                     Err(step) => step,
                 }
             }
             Err(CreateError::Refused { status, code, message }) => {
                 self.gate.succeeded();
                 // An earlier attempt, whose answer was lost, may have made the task before the service changed its mind.
-                if *attempts > 1 || submission.recovered {
-                    if let Ok(Asked::Ours) = self.ask(submission).await {
-                        return Step::End(FireState::Success, None);
-                    }
+                if (*attempts > 1 || submission.recovered)
+                    && let Ok(Asked::Ours) = self.ask(submission).await
+                {
+                    return Step::End(FireState::Success, None);
                 }
                 Step::End(FireState::Dead, Some(refused(status, &code, &message)))
             }
@@ -193,7 +196,7 @@ impl Inner {
                     Ok(stored) => stored,
                     Err(error) => return Err(Step::Again { reason: error.to_string(), retry_after: None }),
                 };
-                let ours = stored.renderings.iter().any(|ours| same_definition(ours, &theirs));
+                let ours = stored.renderings.iter().any(|ours| same_definition(&fire.task_id, ours, &theirs));
                 Ok(if ours { Asked::Ours } else { Asked::Others })
             }
             Err(QueryError::Retry { reason, retry_after }) => {
@@ -216,7 +219,15 @@ impl Inner {
         let fire = &mut submission.fire;
         let message = match self.store.message(fire.id).await {
             Ok(Some(stored)) => stored.message,
-            Ok(None) => return Step::End(FireState::Dead, Some(error_json("message-expired", "the task went stale, and its message is past its retention"))),
+            Ok(None) => {
+                return Step::End(
+                    FireState::Dead,
+                    Some(error_json(
+                        "message-expired",
+                        "the task went stale, and its message is past its retention",
+                    )),
+                );
+            }
             Err(error) => return again(error.to_string()),
         };
         let document = match self.store.hook_version(fire.incarnation, fire.version).await {
@@ -226,7 +237,9 @@ impl Inner {
         };
         let now = super::now_ms();
         let context = super::process::MessageContext::of(&message);
-        let rules = match registry::parse(&submission.hook.name, &document).and_then(|hook| registry::compile(&hook, &self.config.limits)) {
+        let rules = match registry::parse(&submission.hook.name, &document)
+            .and_then(|hook| registry::compile(&hook, &self.config.limits))
+        {
             Ok(rules) => rules,
             Err(error) => return Step::End(FireState::Dead, Some(error_json("template-error", &error))),
         };
@@ -262,7 +275,8 @@ enum Asked {
     Absent,
 }
 
-const HOOK_DELETED: &str = r#"{"code":"hook-deleted","message":"the hook was deleted before the task was submitted"}"#;
+const HOOK_DELETED: &str =
+    r#"{"code":"hook-deleted","message":"the hook was deleted before the task was submitted"}"#;
 
 pub(super) fn error_json(code: &str, message: &str) -> String {
     serde_json::json!({ "code": code, "message": message }).to_string()

@@ -16,7 +16,10 @@ const PREFETCH: u16 = 20;
 
 impl Inner {
     /// Declares the queue of undeliverable messages. The exchange must stand.
-    pub(super) async fn declare_undeliverable(&self, sink: mpsc::Sender<Delivery>) -> Result<(), pulse::TopologyError> {
+    pub(super) async fn declare_undeliverable(
+        &self,
+        sink: mpsc::Sender<Delivery>,
+    ) -> Result<(), pulse::TopologyError> {
         let name: Arc<str> = naming::own_queue(&self.config.user, "undeliverable").into();
         self.transport
             .declare_queue(QueueSpec {
@@ -47,7 +50,10 @@ impl Inner {
                     }
                 }
                 _ => {
-                    tracing::warn!(routing_key = delivery.message.routing_key, "an undeliverable message belongs to no hook; dropped");
+                    tracing::warn!(
+                        routing_key = delivery.message.routing_key,
+                        "an undeliverable message belongs to no hook; dropped"
+                    );
                     delivery.ack();
                 }
             }

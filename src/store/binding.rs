@@ -4,9 +4,16 @@ use rusqlite::{Connection, params};
 
 use super::{Store, StoreError};
 
-pub(super) fn add_stale(c: &Connection, incarnation: i64, exchange: &str, pattern: &str) -> Result<(), StoreError> {
-    c.prepare_cached("INSERT OR IGNORE INTO stale_binding (incarnation, exchange, pattern) VALUES (?1, ?2, ?3)")?
-        .execute(params![incarnation, exchange, pattern])?;
+pub(super) fn add_stale(
+    c: &Connection,
+    incarnation: i64,
+    exchange: &str,
+    pattern: &str,
+) -> Result<(), StoreError> {
+    c.prepare_cached(
+        "INSERT OR IGNORE INTO stale_binding (incarnation, exchange, pattern) VALUES (?1, ?2, ?3)",
+    )?
+    .execute(params![incarnation, exchange, pattern])?;
     Ok(())
 }
 
@@ -23,7 +30,11 @@ impl Store {
     }
 
     /// The broker has removed them.
-    pub async fn forget_stale_bindings(&self, incarnation: i64, gone: Vec<(String, String)>) -> Result<(), StoreError> {
+    pub async fn forget_stale_bindings(
+        &self,
+        incarnation: i64,
+        gone: Vec<(String, String)>,
+    ) -> Result<(), StoreError> {
         self.write(move |w| {
             for (exchange, pattern) in &gone {
                 w.connection

@@ -179,12 +179,15 @@ pub struct StoredTask {
 const ACK_UNCERTAIN_MS: i64 = 60_000;
 
 pub(super) fn last_ended_seq(connection: &Connection) -> Result<i64, StoreError> {
-    Ok(connection.query_row("SELECT coalesce(max(ended_seq), 0) FROM fire WHERE ended_seq IS NOT NULL", [], |row| {
-        row.get(0)
-    })?)
+    Ok(connection.query_row(
+        "SELECT coalesce(max(ended_seq), 0) FROM fire WHERE ended_seq IS NOT NULL",
+        [],
+        |row| row.get(0),
+    )?)
 }
 
-const FIRE_COLUMNS: &str = "fire.id, fire.incarnation, fire.task_id, fire.version, fire.fired_by, fire.exchange,
+const FIRE_COLUMNS: &str =
+    "fire.id, fire.incarnation, fire.task_id, fire.version, fire.fired_by, fire.exchange,
     fire.routing_key, fire.message_id, fire.fired_at, fire.state, fire.attempts, fire.ended_at, fire.error";
 
 fn fire_row(row: &Row<'_>) -> rusqlite::Result<FireRow> {
@@ -219,10 +222,10 @@ struct StoredProperties {
 impl Writing<'_> {
     /// Records a fire, its message and its task, unless there is one for its identity already.
     pub fn fire(&mut self, fire: &NewFire) -> Result<Recorded, StoreError> {
-        if let (Some(digest), true) = (&fire.digest, fire.redelivered) {
-            if let Some(fired_at) = self.match_redelivery(fire.incarnation, digest, fire.epoch)? {
-                return Ok(Recorded::Known { fired_at });
-            }
+        if let (Some(digest), true) = (&fire.digest, fire.redelivered)
+            && let Some(fired_at) = self.match_redelivery(fire.incarnation, digest, fire.epoch)?
+        {
+            return Ok(Recorded::Known { fired_at });
         }
         let (state, error) = match &fire.task {
             Ok(_) => (FireState::Pending, None),
@@ -286,7 +289,12 @@ impl Writing<'_> {
 
     /// Finds the fire that a redelivered message without id made before its ack was lost, and marks it as matched
     /// in this epoch, so that a second equal message in flight finds the second equal fire or none.
-    fn match_redelivery(&self, incarnation: i64, digest: &[u8; 16], epoch: i64) -> Result<Option<i64>, StoreError> {
+    fn match_redelivery(
+        &self,
+        incarnation: i64,
+        digest: &[u8; 16],
+        epoch: i64,
+    ) -> Result<Option<i64>, StoreError> {
         let found: Option<(i64, i64)> = self
             .connection
             .prepare_cached(
@@ -316,7 +324,14 @@ impl Writing<'_> {
                 "UPDATE fire SET state = ?2, attempts = ?3, ended_at = ?4, ended_seq = ?5, error = ?6
                  WHERE id = ?1 AND state = 0",
             )?
-            .execute(params![ended.id, ended.state as i64, ended.attempts, ended.ended_at, seq, ended.error])?;
+            .execute(params![
+                ended.id,
+                ended.state as i64,
+                ended.attempts,
+                ended.ended_at,
+                seq,
+                ended.error
+            ])?;
         if changed == 0 {
             return Ok(None);
         }
@@ -325,14 +340,22 @@ impl Writing<'_> {
     }
 
     /// Replaces the task of a pending fire by a fresh rendering; the earlier one is kept.
-    pub fn rerender(&mut self, id: i64, version: i64, task: &[u8], rendered_at: i64) -> Result<(), StoreError> {
+    pub fn rerender(
+        &mut self,
+        id: i64,
+        version: i64,
+        task: &[u8],
+        rendered_at: i64,
+    ) -> Result<(), StoreError> {
         self.connection
             .prepare_cached("INSERT INTO earlier_task (fire, task) SELECT fire, task FROM message WHERE fire = ?1 AND task IS NOT NULL")?
             .execute([id])?;
         self.connection
             .prepare_cached("UPDATE message SET task = ?2, rendered_at = ?3 WHERE fire = ?1")?
             .execute(params![id, task, rendered_at])?;
-        self.connection.prepare_cached("UPDATE fire SET version = ?2 WHERE id = ?1")?.execute([id, version])?;
+        self.connection
+            .prepare_cached("UPDATE fire SET version = ?2 WHERE id = ?1")?
+            .execute([id, version])?;
         Ok(())
     }
 
@@ -381,12 +404,18 @@ impl Store {
     }
 
     /// The newest fires of a hook, newest first, with row ids below `before`.
-    pub async fn fires(&self, incarnation: i64, before: Option<i64>, limit: u32) -> Result<Vec<FireRow>, StoreError> {
+    pub async fn fires(
+        &self,
+        incarnation: i64,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<FireRow>, StoreError> {
         self.read(move |c| {
             let mut statement = c.prepare_cached(&format!(
                 "SELECT {FIRE_COLUMNS} FROM fire WHERE incarnation = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3"
             ))?;
-            let rows = statement.query_map(params![incarnation, before.unwrap_or(i64::MAX), limit], fire_row)?;
+            let rows =
+                statement.query_map(params![incarnation, before.unwrap_or(i64::MAX), limit], fire_row)?;
             Ok(rows.collect::<rusqlite::Result<_>>()?)
         })
         .await
@@ -412,7 +441,8 @@ impl Store {
 
     /// Up to which sequence number ended fires have been published.
     pub async fn published_watermark(&self) -> Result<i64, StoreError> {
-        self.read(|c| Ok(super::meta::get(c, WATERMARK)?.and_then(|value| value.parse().ok()).unwrap_or(0))).await
+        self.read(|c| Ok(super::meta::get(c, WATERMARK)?.and_then(|value| value.parse().ok()).unwrap_or(0)))
+            .await
     }
 
     /// Ended fires up to this sequence number have been published.
@@ -447,7 +477,9 @@ impl Store {
                 content_type: stored.content_type,
                 headers: stored.headers,
             };
-            Ok(Some(StoredMessage { message: Message { exchange, routing_key, properties, body: body.into() } }))
+            Ok(Some(StoredMessage {
+                message: Message { exchange, routing_key, properties, body: body.into() },
+            }))
         })
         .await
     }

@@ -61,9 +61,17 @@ fn by_name(connection: &Connection, name: &HookName) -> Result<Option<HookRow>, 
         .optional()?)
 }
 
-fn save_version(connection: &Connection, incarnation: i64, version: i64, document: &str, now: i64) -> Result<(), StoreError> {
+fn save_version(
+    connection: &Connection,
+    incarnation: i64,
+    version: i64,
+    document: &str,
+    now: i64,
+) -> Result<(), StoreError> {
     connection
-        .prepare_cached("INSERT INTO hook_version (incarnation, version, document, saved_at) VALUES (?1, ?2, ?3, ?4)")?
+        .prepare_cached(
+            "INSERT INTO hook_version (incarnation, version, document, saved_at) VALUES (?1, ?2, ?3, ?4)",
+        )?
         .execute(params![incarnation, version, document, now])?;
     Ok(())
 }
@@ -141,8 +149,9 @@ impl Store {
     /// Deleted hooks whose queues are still to be deleted at the broker.
     pub async fn tombstones(&self) -> Result<Vec<Tombstone>, StoreError> {
         self.read(|c| {
-            let mut statement =
-                c.prepare_cached("SELECT incarnation, hook_group, hook_id FROM hook WHERE deleted_at IS NOT NULL")?;
+            let mut statement = c.prepare_cached(
+                "SELECT incarnation, hook_group, hook_id FROM hook WHERE deleted_at IS NOT NULL",
+            )?;
             let rows = statement.query_map([], |row| {
                 Ok(Tombstone {
                     incarnation: row.get(0)?,
@@ -199,7 +208,9 @@ fn update(w: &Writing<'_>, hook: &NewHook, expected: i64, now: i64) -> Result<Sa
     };
     let version = found.version + 1;
     w.connection
-        .prepare_cached("UPDATE hook SET version = ?2, document = ?3, updated_at = ?4 WHERE incarnation = ?1")?
+        .prepare_cached(
+            "UPDATE hook SET version = ?2, document = ?3, updated_at = ?4 WHERE incarnation = ?1",
+        )?
         .execute(params![found.incarnation, version, hook.document, now])?;
     save_version(w.connection, found.incarnation, version, &hook.document, now)?;
     for (exchange, pattern) in &hook.stale_bindings {

@@ -5,10 +5,14 @@
 //! [`amqp`](transport) sessions on a RabbitMQ broker that recover by themselves, and an embedded one that keeps its queues
 //! in SQLite for a machine without a broker.
 
+pub mod embedded;
 pub mod message;
+pub mod naming;
 pub mod secret;
+pub mod topic;
 pub mod transport;
 
+pub use embedded::Embedded;
 pub use message::{Headers, Message, Properties};
 pub use secret::Secret;
 pub use transport::{

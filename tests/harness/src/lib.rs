@@ -1,1 +1,9 @@
-//! Real parts for tests.
+//! Real parts for tests: private RabbitMQ nodes, a TCP proxy that misbehaves on request, waiting under a deadline.
+
+pub mod proxy;
+pub mod rabbit;
+pub mod wait;
+
+pub use proxy::Proxy;
+pub use rabbit::Rabbit;
+pub use wait::eventually;

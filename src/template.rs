@@ -11,12 +11,13 @@ pub mod context;
 mod duration;
 mod environment;
 mod error;
+pub mod expression;
 pub mod functions;
 mod guard;
 mod json;
 mod leaf;
 mod limits;
-mod payload;
+pub mod payload;
 mod seed;
 mod slugid;
 mod tree;
@@ -78,6 +79,17 @@ pub(crate) fn deep_stack<T: Send>(work: impl FnOnce() -> Result<T, Vec<Problem>>
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
+}
+
+/// A value as JSON, cut after so many characters: for records that people read.
+pub fn shortened_json(value: &Value, most: usize) -> String {
+    match json::text_of(value) {
+        Ok(text) => match text.char_indices().nth(most) {
+            Some((cut, _)) => format!("{}…", &text[..cut]),
+            None => text,
+        },
+        Err(_) => format!("({})", value.kind()),
+    }
 }
 
 /// The language that the markers in a task speak.

@@ -24,7 +24,7 @@ const FIRE: &str = "\u{1}fire";
 #[derive(Debug, Clone)]
 pub struct Fire {
     /// The hook.
-    pub hook: HookName,
+    pub hook: Arc<HookName>,
     /// The message without its body.
     pub exchange: String,
     /// Routing key of the message.

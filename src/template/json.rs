@@ -131,6 +131,11 @@ pub fn text(value: &Value) -> Result<String, TemplateError> {
     if let Some(text) = value.as_str() {
         return Ok(text.to_owned());
     }
+    text_of(value)
+}
+
+/// A value as JSON text, strings in quotes.
+pub fn text_of(value: &Value) -> Result<String, TemplateError> {
     let mut writer = Writer::new(TEXT_LIMIT, TEXT_DEPTH);
     writer.value(value)?;
     String::from_utf8(writer.into_bytes()).map_err(|error| TemplateError::new(error.to_string()))

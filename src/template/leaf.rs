@@ -87,11 +87,6 @@ impl Leaf {
         }
     }
 
-    /// Whether what the string may do in a render can't be bounded by fuel and sizes alone; see [`guard`].
-    pub fn statements(&self) -> bool {
-        matches!(self, Leaf::Block(_))
-    }
-
     /// Writes the JSON of the string's value. False: the value is `omit`, and nothing was written.
     pub fn write(&self, context: &Value, fire: &Fire, out: &mut Writer) -> Result<bool, TemplateError> {
         match self {
@@ -216,6 +211,20 @@ impl Expr {
     /// As written, without the braces.
     pub fn source(&self) -> &str {
         &self.source
+    }
+
+    /// The dotted names of the context that it reads, sorted.
+    pub fn names(&self) -> Vec<String> {
+        match &self.code {
+            Code::Path(path) => vec![path.join(".")],
+            Code::Full(full) => {
+                let own = |name: &str| {
+                    let head = name.split('.').next().unwrap_or_default();
+                    !functions::exists(functions::Kind::Function, head)
+                };
+                full.1.iter().filter(|name| own(name)).map(|name| name.to_string()).collect()
+            }
+        }
     }
 
     /// The value; an undefined one is an error.

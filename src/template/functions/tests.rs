@@ -7,7 +7,7 @@ use crate::template::{environment, json};
 
 fn fire() -> Fire {
     Fire {
-        hook: "proj-demo/on-push".parse().unwrap(),
+        hook: Arc::new("proj-demo/on-push".parse().unwrap()),
         exchange: "exchange/x/v1/y".into(),
         routing_key: "a.b".into(),
         headers: Default::default(),

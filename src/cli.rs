@@ -2,6 +2,7 @@
 
 mod client;
 mod hook;
+pub mod render;
 mod serve;
 
 use std::path::PathBuf;

@@ -29,7 +29,7 @@ const SOURCE: &str = "demo";
 
 /// What the printed command sends.
 const BODY: &str =
-    r#"{"label":"hello","repository":{"name":"try-me","owner":{"login":"you"}},"ref":"refs/heads/main"}"#;
+    r#"{"name":"world","ref":"refs/heads/main","repository":{"name":"try-me","owner":{"login":"you"}}}"#;
 
 /// Where and with what to run.
 #[derive(Debug)]
@@ -146,6 +146,7 @@ fn greet(address: SocketAddr, data: &Path, secret_path: &Path, secret: &str, exa
     let signature = hex::encode(mac.finalize().into_bytes());
     println!(
         "\
+listening on http://{address}
 pulsehook dev: bridge, router, API and a queue that records tasks and runs nothing. Open to this machine only.
 
   address        http://{address}

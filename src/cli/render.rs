@@ -163,7 +163,10 @@ impl EventFile {
         // With a place given by option, only a document that has a payload can be a whole event.
         let whole = value.get("payload").is_some()
             && value.as_object().is_some_and(|map| {
-                map.contains_key("exchange") || map.contains_key("firedBy") || map.len() == 1 || options.exchange.is_none()
+                map.contains_key("exchange")
+                    || map.contains_key("firedBy")
+                    || map.len() == 1
+                    || options.exchange.is_none()
             });
         let mut event = if whole {
             serde_json::from_value(value.clone()).context("the event file has faults")?

@@ -70,7 +70,7 @@ impl Inner {
                 match (entry, recorded) {
                     (Entry::Fire(fire), Some(Recorded::New { id, ended_seq })) => {
                         item.delivery.ack();
-                        if let (Ok(task), None) = (&fire.task, ended_seq) {
+                        if let (Some(task), None) = (&fire.task, ended_seq) {
                             fires += 1;
                             self.load.bytes.fetch_add(task.len(), Ordering::Relaxed);
                             let pending = PendingFire {
@@ -82,7 +82,7 @@ impl Inner {
                                 task: task.clone(),
                             };
                             self.submit(Submission { fire: pending, hook: hook.clone(), recovered: false });
-                        } else if let Err(error) = &fire.task {
+                        } else if let Some(error) = &fire.error {
                             tracing::warn!(hook = %hook.name, task_id = fire.task_id, %error, "the message could not become a task");
                             self.events.ended(&hook, fire, ended_seq.unwrap_or(0), error);
                         }
@@ -142,7 +142,8 @@ impl Inner {
                             digest: identity.digest,
                             redelivered,
                             message,
-                            task: Err(String::new()),
+                            task: None,
+                            error: None,
                         };
                         decide_one(&inner, &hook, base)
                     })
@@ -184,7 +185,9 @@ impl Inner {
 fn decide_one(inner: &Inner, hook: &LiveHook, base: NewFire) -> Entry {
     let context = MessageContext::of(&base.message);
     let decision = match hook.rules(&inner.config.limits) {
-        Err(error) => Decision::TemplateError { path: String::new(), message: error.to_owned() },
+        Err(error) => {
+            Decision::TemplateError { path: String::new(), message: error.to_owned(), exceeded: false }
+        }
         Ok(rules) => rules.decide(&Event {
             message: &base.message,
             fired_by: context.fired_by,
@@ -196,10 +199,14 @@ fn decide_one(inner: &Inner, hook: &LiveHook, base: NewFire) -> Entry {
     };
     let base = NewFire { fired_by: context.fired_by.as_str(), ..base };
     match decision {
-        Decision::Fire { task } => Entry::Fire(NewFire { task: Ok(Bytes::from(task)), ..base }),
-        failed @ (Decision::TemplateError { .. } | Decision::FilterError { .. }) => {
-            let error = error_json(failed.outcome(), &failed.reason());
-            Entry::Fire(NewFire { task: Err(error), ..base })
+        Decision::Fire { task } => Entry::Fire(NewFire { task: Some(Bytes::from(task)), ..base }),
+        failed if failed.is_error() => {
+            let error = Some(error_json(failed.outcome(), &failed.reason()));
+            let task = match failed {
+                Decision::InvalidTask { task, .. } => Some(Bytes::from(task)),
+                _ => None,
+            };
+            Entry::Fire(NewFire { task, error, ..base })
         }
         other => {
             let reason = other.reason();

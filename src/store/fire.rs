@@ -66,8 +66,10 @@ pub struct NewFire {
     pub redelivered: bool,
     /// The message.
     pub message: Arc<Message>,
-    /// The rendered task, or why there is none (JSON error): such a fire is dead from the start.
-    pub task: Result<Bytes, String>,
+    /// The rendered task, if it came to that.
+    pub task: Option<Bytes>,
+    /// Why it cannot be submitted (JSON): such a fire is dead from the start.
+    pub error: Option<String>,
 }
 
 /// What recording did.
@@ -227,10 +229,8 @@ impl Writing<'_> {
         {
             return Ok(Recorded::Known { fired_at });
         }
-        let (state, error) = match &fire.task {
-            Ok(_) => (FireState::Pending, None),
-            Err(error) => (FireState::Dead, Some(error)),
-        };
+        let error = fire.error.as_ref();
+        let state = if error.is_none() { FireState::Pending } else { FireState::Dead };
         let message = &fire.message;
         let ended_seq = error.is_some().then(|| *self.ended_seq + 1);
         let inserted = self
@@ -281,7 +281,7 @@ impl Writing<'_> {
                 id,
                 serde_json::to_string(&properties).map_err(|error| StoreError::Sqlite(error.to_string()))?,
                 message.body.as_ref(),
-                fire.task.as_ref().ok().map(|task| task.as_ref()),
+                fire.task.as_deref(),
                 fire.fired_at
             ])?;
         Ok(Recorded::New { id, ended_seq })

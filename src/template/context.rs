@@ -13,8 +13,18 @@ use crate::hook::HookName;
 
 /// The names that templates and filters can use, in the order of the documentation.
 pub const NAMES: [&str; 12] = [
-    "payload", "exchange", "routingKey", "headers", "messageId", "firedBy", "clientId", "scheduledFor", "taskId", "now",
-    "hookGroupId", "hookId",
+    "payload",
+    "exchange",
+    "routingKey",
+    "headers",
+    "messageId",
+    "firedBy",
+    "clientId",
+    "scheduledFor",
+    "taskId",
+    "now",
+    "hookGroupId",
+    "hookId",
 ];
 
 /// Where functions find the fire. Not a word that a template could write.

@@ -168,7 +168,8 @@ fn apply(mut value: Value, filters: &[Filter], fire: &Fire) -> Result<String, Te
         };
         value = Value::from(match filter {
             Filter::FromNow => {
-                let span = duration::parse_simple(text).map_err(|error| TemplateError::new(error.to_string()))?;
+                let span =
+                    duration::parse_simple(text).map_err(|error| TemplateError::new(error.to_string()))?;
                 timestamp(duration::add(fire.now, span).map_err(TemplateError::new)?)
             }
             Filter::AsSlugid => slugid::slugid(&fire.task_id, text),

@@ -8,7 +8,7 @@ use harness::{Http, Process, Rabbit, eventually, free_port};
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
 
 /// The binary under test.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_pulsehook");
@@ -28,9 +28,9 @@ pub async fn shared_rabbit() -> Arc<Rabbit> {
 
 /// The three processes, with their data in a folder that goes when the test ends.
 pub struct System {
-    pub bridge: Process,
-    pub router: Process,
-    pub queue: Process,
+    pub bridge: Mutex<Process>,
+    pub router: Mutex<Process>,
+    pub queue: Mutex<Process>,
     pub bridge_url: String,
     pub api_url: String,
     pub queue_url: String,
@@ -76,25 +76,26 @@ task_id = "0123456789abcdef0123456789abcdef"
         )
         .unwrap();
         let role = |name: &str| {
-            let mut process = Process::new(name, BINARY).arg(name).arg("--config").arg(config.display().to_string());
+            let mut process =
+                Process::new(name, BINARY).arg(name).arg("--config").arg(config.display().to_string());
             for (name, value) in variables {
                 process = process.env(name, *value);
             }
             process
         };
-        let mut system = Self {
-            bridge: role("bridge"),
-            router: role("router"),
-            queue: local_queue(folder.path(), queue_port),
+        let system = Self {
+            bridge: Mutex::new(role("bridge")),
+            router: Mutex::new(role("router")),
+            queue: Mutex::new(local_queue(folder.path(), queue_port)),
             bridge_url: format!("http://127.0.0.1:{bridge_port}"),
             api_url: format!("http://127.0.0.1:{api_port}/api/hooks/v1"),
             queue_url: format!("http://127.0.0.1:{queue_port}/api/queue/v1"),
             http: Http::default(),
             folder,
         };
-        system.queue.start().await.unwrap();
-        system.router.start().await.unwrap();
-        system.bridge.start().await.unwrap();
+        system.queue.lock().await.start().await.unwrap();
+        system.router.lock().await.start().await.unwrap();
+        system.bridge.lock().await.start().await.unwrap();
         system
     }
 
@@ -116,7 +117,12 @@ task_id = "0123456789abcdef0123456789abcdef"
     }
 
     /// Sends a signed GitHub event once.
-    pub async fn send(&self, event: &str, delivery: &str, body: &[u8]) -> anyhow::Result<harness::http::Answer> {
+    pub async fn send(
+        &self,
+        event: &str,
+        delivery: &str,
+        body: &[u8],
+    ) -> anyhow::Result<harness::http::Answer> {
         let signature = format!("sha256={}", sign(body));
         self.http
             .call(
@@ -153,7 +159,8 @@ task_id = "0123456789abcdef0123456789abcdef"
         let mut tasks = Vec::new();
         let mut token = String::new();
         loop {
-            let page = self.http.get(&format!("{}/tasks?limit=1000{token}", self.queue_url)).await.unwrap().json();
+            let page =
+                self.http.get(&format!("{}/tasks?limit=1000{token}", self.queue_url)).await.unwrap().json();
             tasks.extend(page["tasks"].as_array().cloned().unwrap_or_default());
             match page["continuationToken"].as_str() {
                 Some(next) => token = format!("&continuationToken={next}"),

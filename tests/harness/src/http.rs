@@ -61,9 +61,15 @@ impl Http {
         let exchange = async {
             let response = self.client.request(request).await?;
             let (parts, body) = response.into_parts();
-            anyhow::Ok(Answer { status: parts.status, headers: parts.headers, body: body.collect().await?.to_bytes() })
+            anyhow::Ok(Answer {
+                status: parts.status,
+                headers: parts.headers,
+                body: body.collect().await?.to_bytes(),
+            })
         };
-        tokio::time::timeout(DEADLINE, exchange).await.with_context(|| format!("{method} {url} took too long"))?
+        tokio::time::timeout(DEADLINE, exchange)
+            .await
+            .with_context(|| format!("{method} {url} took too long"))?
     }
 
     /// GET.

@@ -72,7 +72,12 @@ impl Process {
             if let Some(status) = child.try_wait()? {
                 bail!("{} ended with {status}:\n{}", self.name, self.lines().join("\n"));
             }
-            ensure!(started.elapsed() < START_DEADLINE, "{} does not listen:\n{}", self.name, self.lines().join("\n"));
+            ensure!(
+                started.elapsed() < START_DEADLINE,
+                "{} does not listen:\n{}",
+                self.name,
+                self.lines().join("\n")
+            );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

@@ -5,6 +5,7 @@ mod hook;
 pub mod render;
 mod serve;
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -89,7 +90,10 @@ impl Cli {
             eprintln!("pulsehook: --log {}: {error}; logging at info", self.log);
             EnvFilter::new("info")
         });
-        let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        let builder = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_writer(std::io::stderr);
         // Only one subscriber can be set, and this is the only place that sets one.
         let _ = match self.log_format {
             LogFormat::Text => builder.try_init(),

@@ -4,6 +4,7 @@
 //! only, no foreign Origin, writes only as JSON (see [`local_only`]).
 
 mod error;
+mod fires;
 mod hooks;
 pub mod local_only;
 mod record;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::get;
+use axum::routing::{get, post};
 use serde::Deserialize;
 
 pub use error::{ApiError, Code};
@@ -68,6 +69,12 @@ impl Api {
             .route("/hooks/{group}/{id}/last-fires", get(record::last_fires))
             .route("/hooks/{group}/{id}/bindings", get(record::bindings))
             .route("/hooks/{group}/{id}/decisions", get(record::decisions))
+            .route("/hooks/{group}/{id}/dead-letters", get(fires::dead_of_hook))
+            .route("/hooks/{group}/{id}/fires/{task}", get(fires::show))
+            .route("/hooks/{group}/{id}/fires/{task}/requeue", post(fires::requeue))
+            .route("/hooks/{group}/{id}/fires/{task}/drop", post(fires::drop))
+            .route("/hooks/{group}/{id}/fires/{task}/replay", post(fires::replay))
+            .route("/dead-letters", get(fires::dead))
             .fallback(error::no_such_route)
             .method_not_allowed_fallback(error::no_such_method)
             .with_state(self.clone());

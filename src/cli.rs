@@ -1,6 +1,7 @@
 //! The command line: one module per command.
 
 mod client;
+mod fires;
 mod hook;
 pub mod render;
 mod serve;
@@ -49,6 +50,11 @@ enum Command {
     /// Create, update, show, list, delete and try hooks.
     #[command(subcommand)]
     Hook(hook::HookCommand),
+    /// Dead letters: messages that could not become tasks, kept with their reason.
+    #[command(subcommand)]
+    Dead(fires::DeadCommand),
+    /// Fire a recorded message again.
+    Replay(fires::ReplayArgs),
 }
 
 /// The configuration file of a role.
@@ -110,6 +116,8 @@ impl Command {
             Self::Router(args) => serve::router(args.load()?).await?,
             Self::LocalQueue(args) => crate::queue::command::run(args).await?,
             Self::Hook(command) => return command.run().await,
+            Self::Dead(command) => command.run().await?,
+            Self::Replay(args) => fires::replay(args).await?,
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -6,6 +6,7 @@
 //!
 //! Everything that is recorded and not ended when the process stops, however it stops, is found at the next start.
 
+mod again;
 pub mod decide;
 mod deciders;
 mod events;
@@ -17,6 +18,7 @@ mod load;
 mod outcome;
 mod process;
 pub mod registry;
+mod retention;
 mod submit;
 mod undeliverable;
 
@@ -34,6 +36,7 @@ use tokio_util::task::TaskTracker;
 use crate::hook::HookName;
 use crate::queue::QueueService;
 use crate::store::{HookRow, Store, StoreError};
+pub use again::AgainError;
 use decide::Limits;
 use gate::Gate;
 use identity::TaskIds;
@@ -64,6 +67,10 @@ pub struct Config {
     pub identity_window_seconds: u64,
     /// Messages that did not fire, kept on record per hook.
     pub decisions_kept: u32,
+    /// Fires are kept for so many days.
+    pub fires_kept_days: u32,
+    /// Their messages and rendered tasks are kept for so many days; those of dead letters as long as the fire.
+    pub messages_kept_days: u32,
     /// When the queue service has been down for so long, unrecorded messages go back to the broker and consuming stops.
     pub return_after_seconds: u64,
 }
@@ -177,6 +184,7 @@ impl Router {
         inner.spawn(inner.clone().publish_events());
         inner.spawn(inner.clone().keep_gate());
         inner.spawn(inner.clone().keep_epoch());
+        inner.spawn(inner.clone().keep_retention());
         inner.recover().await?;
         inner.spawn(inner.clone().keep_topology());
         Ok(Router { inner })

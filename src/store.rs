@@ -13,6 +13,7 @@ mod epoch;
 mod fire;
 mod hook;
 mod meta;
+mod retention;
 mod schema;
 mod writer;
 
@@ -25,9 +26,11 @@ use serde::Deserialize;
 
 pub use decision::DecisionRow;
 pub use fire::{
-    Ended, FireRow, FireState, FireSummary, NewFire, PendingFire, Recorded, StoredMessage, StoredTask,
+    Ended, FireRow, FireState, FireSummary, NewFire, PendingFire, Recorded, Rendering, StoredMessage,
+    StoredTask,
 };
 pub use hook::{HookRow, NewHook, Saved, Tombstone};
+pub use retention::{Horizon, Step};
 
 /// `[store]`.
 #[derive(Debug, Clone, Deserialize)]

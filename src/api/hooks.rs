@@ -179,7 +179,7 @@ fn checked(api: &Api, name: &HookName, info: &RequestInfo) -> Result<Hook, ApiEr
 }
 
 /// The JSON of a request.
-fn json_body(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result<Value, ApiError> {
+pub(super) fn json_body(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result<Value, ApiError> {
     let body = body.map_err(|rejection| match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => ApiError::new(Code::InputTooLarge, "the request body is too large"),
         _ => ApiError::new(Code::MalformedPayload, "the request body could not be read"),

@@ -22,11 +22,11 @@ pub(super) struct Page {
 }
 
 impl Page {
-    fn limit(&self) -> u32 {
+    pub(super) fn limit(&self) -> u32 {
         self.limit.unwrap_or(PAGE).clamp(1, PAGE)
     }
 
-    fn before(&self) -> Result<Option<i64>, ApiError> {
+    pub(super) fn before(&self) -> Result<Option<i64>, ApiError> {
         self.continuation_token
             .as_deref()
             .map(|token| {
@@ -155,7 +155,7 @@ pub(super) async fn decisions(
     Ok(Json(json!({ "decisions": decisions })))
 }
 
-fn time(ms: i64) -> String {
+pub(super) fn time(ms: i64) -> String {
     chrono::DateTime::from_timestamp_millis(ms)
         .unwrap_or_default()
         .to_rfc3339_opts(chrono::SecondsFormat::Millis, true)

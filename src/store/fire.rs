@@ -20,6 +20,8 @@ pub enum FireState {
     Dead = 2,
     /// Its hook was deleted before it was submitted.
     Cancelled = 3,
+    /// It was dead, and somebody decided that it is not needed.
+    Dropped = 4,
 }
 
 impl FireState {
@@ -28,6 +30,7 @@ impl FireState {
             0 => Self::Pending,
             1 => Self::Success,
             3 => Self::Cancelled,
+            4 => Self::Dropped,
             _ => Self::Dead,
         }
     }
@@ -39,6 +42,7 @@ impl FireState {
             Self::Success => "success",
             Self::Dead => "dead",
             Self::Cancelled => "cancelled",
+            Self::Dropped => "dropped",
         }
     }
 }
@@ -152,6 +156,17 @@ pub struct PendingFire {
     pub task: Bytes,
 }
 
+/// A task that was rendered anew.
+#[derive(Debug, Clone, Copy)]
+pub struct Rendering<'a> {
+    /// The hook's version.
+    pub version: i64,
+    /// JSON text.
+    pub task: &'a [u8],
+    /// Its `now`: milliseconds since the epoch.
+    pub rendered_at: i64,
+}
+
 /// What is published about an ended fire.
 #[derive(Debug, Clone)]
 pub struct FireSummary {
@@ -180,12 +195,19 @@ pub struct StoredTask {
 /// A connection's ack may have been lost with it only if it was sent within so long before the connection was last seen.
 const ACK_UNCERTAIN_MS: i64 = 60_000;
 
+/// The highest sequence number of ended fires that was ever given: rows that had it may have been reopened or removed since,
+/// but what was published is remembered.
 pub(super) fn last_ended_seq(connection: &Connection) -> Result<i64, StoreError> {
-    Ok(connection.query_row(
+    let stored: i64 = connection.query_row(
         "SELECT coalesce(max(ended_seq), 0) FROM fire WHERE ended_seq IS NOT NULL",
         [],
         |row| row.get(0),
-    )?)
+    )?;
+    Ok(stored.max(watermark(connection)?))
+}
+
+fn watermark(connection: &Connection) -> Result<i64, StoreError> {
+    Ok(super::meta::get(connection, WATERMARK)?.and_then(|value| value.parse().ok()).unwrap_or(0))
 }
 
 const FIRE_COLUMNS: &str =
@@ -208,6 +230,12 @@ fn fire_row(row: &Row<'_>) -> rusqlite::Result<FireRow> {
         ended_at: row.get(11)?,
         error: row.get(12)?,
     })
+}
+
+fn summary(row: &Row<'_>) -> rusqlite::Result<FireSummary> {
+    let group: Option<String> = row.get(14)?;
+    let id: Option<String> = row.get(15)?;
+    Ok(FireSummary { fire: fire_row(row)?, ended_seq: row.get(13)?, hook: group.zip(id) })
 }
 
 /// Properties in the `message` table: everything of [`Properties`] that is not a column of `fire`.
@@ -359,6 +387,48 @@ impl Writing<'_> {
         Ok(())
     }
 
+    /// Makes an ended fire pending again, with its task or another rendering of it. Answers false when it is not in one of
+    /// the states `from`.
+    pub fn reopen(
+        &mut self,
+        id: i64,
+        from: &[FireState],
+        rendering: Option<Rendering<'_>>,
+    ) -> Result<bool, StoreError> {
+        let state: i64 = self
+            .connection
+            .prepare_cached("SELECT state FROM fire WHERE id = ?1")?
+            .query_row([id], |row| row.get(0))?;
+        if !from.iter().any(|from| *from as i64 == state) {
+            return Ok(false);
+        }
+        if let Some(new) = rendering {
+            self.rerender(id, new.version, new.task, new.rendered_at)?;
+        }
+        self.connection
+            .prepare_cached(
+                "UPDATE fire SET state = 0, ended_at = NULL, ended_seq = NULL, error = NULL WHERE id = ?1",
+            )?
+            .execute([id])?;
+        Ok(true)
+    }
+
+    /// Marks a dead fire as dropped. Answers its sequence number, or `None` when it was not dead.
+    pub fn drop_fire(&mut self, id: i64, now: i64) -> Result<Option<i64>, StoreError> {
+        let seq = *self.ended_seq + 1;
+        let changed = self
+            .connection
+            .prepare_cached(
+                "UPDATE fire SET state = ?2, ended_at = ?3, ended_seq = ?4 WHERE id = ?1 AND state = ?5",
+            )?
+            .execute(params![id, FireState::Dropped as i64, now, seq, FireState::Dead as i64])?;
+        if changed == 0 {
+            return Ok(None);
+        }
+        *self.ended_seq = seq;
+        Ok(Some(seq))
+    }
+
     /// Ends the pending fires of a deleted hook as cancelled. Answers how many there were.
     pub fn cancel_fires(&mut self, incarnation: i64, now: i64, error: &str) -> Result<usize, StoreError> {
         let ids: Vec<i64> = self
@@ -421,6 +491,43 @@ impl Store {
         .await
     }
 
+    /// A fire of a hook by its task id.
+    pub async fn fire_by_task(
+        &self,
+        incarnation: i64,
+        task_id: String,
+    ) -> Result<Option<FireRow>, StoreError> {
+        self.read(move |c| {
+            Ok(c.prepare_cached(&format!(
+                "SELECT {FIRE_COLUMNS} FROM fire WHERE task_id = ?1 AND incarnation = ?2"
+            ))?
+            .query_row(params![task_id, incarnation], fire_row)
+            .optional()?)
+        })
+        .await
+    }
+
+    /// Dead letters, newest first, with row ids below `before`: of one hook or of all.
+    pub async fn dead_fires(
+        &self,
+        incarnation: Option<i64>,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<FireSummary>, StoreError> {
+        self.read(move |c| {
+            let mut statement = c.prepare_cached(&format!(
+                "SELECT {FIRE_COLUMNS}, fire.ended_seq, hook.hook_group, hook.hook_id
+                 FROM fire JOIN hook ON hook.incarnation = fire.incarnation AND hook.deleted_at IS NULL
+                 WHERE fire.state = 2 AND fire.id < ?1 AND (?2 IS NULL OR fire.incarnation = ?2)
+                 ORDER BY fire.id DESC LIMIT ?3"
+            ))?;
+            let rows =
+                statement.query_map(params![before.unwrap_or(i64::MAX), incarnation, limit], summary)?;
+            Ok(rows.collect::<rusqlite::Result<_>>()?)
+        })
+        .await
+    }
+
     /// Fires that ended with sequence numbers above `after`, in their order, with their hooks' names.
     pub async fn ended_fires(&self, after: i64, limit: u32) -> Result<Vec<FireSummary>, StoreError> {
         self.read(move |c| {
@@ -429,11 +536,7 @@ impl Store {
                  FROM fire LEFT JOIN hook ON hook.incarnation = fire.incarnation
                  WHERE fire.ended_seq > ?1 ORDER BY fire.ended_seq LIMIT ?2"
             ))?;
-            let rows = statement.query_map(params![after, limit], |row| {
-                let group: Option<String> = row.get(14)?;
-                let id: Option<String> = row.get(15)?;
-                Ok(FireSummary { fire: fire_row(row)?, ended_seq: row.get(13)?, hook: group.zip(id) })
-            })?;
+            let rows = statement.query_map(params![after, limit], summary)?;
             Ok(rows.collect::<rusqlite::Result<_>>()?)
         })
         .await

@@ -171,6 +171,7 @@ impl Store {
                     "DELETE FROM hook WHERE incarnation = ?1 AND deleted_at IS NOT NULL",
                     "DELETE FROM hook_version WHERE incarnation = ?1",
                     "DELETE FROM stale_binding WHERE incarnation = ?1",
+                    "INSERT OR IGNORE INTO buried (incarnation) VALUES (?1)",
                 ] {
                     w.connection.prepare_cached(sql)?.execute([incarnation])?;
                 }

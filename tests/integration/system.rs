@@ -35,7 +35,8 @@ pub struct System {
     pub api_url: String,
     pub queue_url: String,
     pub http: Http,
-    pub folder: tempfile::TempDir,
+    /// Holds configuration and databases; removed with the system.
+    _folder: tempfile::TempDir,
 }
 
 impl System {
@@ -91,7 +92,7 @@ task_id = "0123456789abcdef0123456789abcdef"
             api_url: format!("http://127.0.0.1:{api_port}/api/hooks/v1"),
             queue_url: format!("http://127.0.0.1:{queue_port}/api/queue/v1"),
             http: Http::default(),
-            folder,
+            _folder: folder,
         };
         system.queue.lock().await.start().await.unwrap();
         system.router.lock().await.start().await.unwrap();
@@ -200,7 +201,12 @@ fn local_queue(folder: &Path, port: u16) -> Process {
 
 /// The signature of a GitHub event.
 pub fn sign(body: &[u8]) -> String {
-    let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(SECRET.as_bytes()).unwrap();
+    sign_with(SECRET, body)
+}
+
+/// The same with another secret.
+pub fn sign_with(secret: &str, body: &[u8]) -> String {
+    let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(secret.as_bytes()).unwrap();
     mac.update(body);
     hex::encode(mac.finalize().into_bytes())
 }

@@ -4,12 +4,29 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use axum::Router;
+use chrono::{DateTime, Utc};
 use pulse::{TopologyError, Transport};
 
 use crate::config::Config;
 use crate::publisher::Publisher;
 use crate::source::{self, Source, Sources};
 use crate::webhook;
+
+/// The wall clock.
+pub type Now = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
+
+/// What the bridge takes from outside beside its configuration and its transport.
+#[derive(Clone)]
+pub struct Outside {
+    /// The wall clock, by which signatures grow stale.
+    pub now: Now,
+}
+
+impl Default for Outside {
+    fn default() -> Self {
+        Self { now: Arc::new(Utc::now) }
+    }
+}
 
 /// The bridge.
 pub struct Bridge {
@@ -24,6 +41,7 @@ pub(crate) struct Shared {
     pub publisher: Publisher,
     pub max_body_bytes: usize,
     pub read_timeout: Duration,
+    pub now: Now,
 }
 
 impl Shared {
@@ -39,6 +57,19 @@ impl Bridge {
     /// # Errors
     /// Everything that is wrong with the configuration, each as a text that tells where and what to do.
     pub fn new(config: &Config, user: &str, transport: Arc<dyn Transport>) -> Result<Self, Vec<String>> {
+        Self::build(config, user, transport, Outside::default())
+    }
+
+    /// The same with its surroundings given.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn build(
+        config: &Config,
+        user: &str,
+        transport: Arc<dyn Transport>,
+        outside: Outside,
+    ) -> Result<Self, Vec<String>> {
         let mut errors = Vec::new();
         for (name, value) in [
             ("max_body_bytes", config.max_body_bytes as u64),
@@ -59,6 +90,7 @@ impl Bridge {
                         publisher: Publisher::new(Arc::clone(&transport), timeout),
                         max_body_bytes: config.max_body_bytes,
                         read_timeout: Duration::from_secs(config.read_timeout_seconds),
+                        now: outside.now,
                     }),
                     transport,
                 })

@@ -16,5 +16,5 @@ pub mod signature;
 pub mod source;
 mod webhook;
 
-pub use bridge::Bridge;
+pub use bridge::{Bridge, Now, Outside};
 pub use config::{Config, SourceConfig};

@@ -13,8 +13,7 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bytes::{Bytes, BytesMut};
-use chrono::Utc;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt as _;
 use serde::Serialize;
 use tracing::{info, warn};
@@ -52,11 +51,13 @@ pub fn routes(shared: Arc<Shared>) -> Router {
 async fn receive(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let (name, token) = path(parts.uri.path());
+    // A stranger's words get into the log only once they are known to be a name.
+    let known = shared.source(&name).map_or_else(|| "(unknown)".to_owned(), |source| source.name.clone());
     match handle(&shared, &name, token.as_deref(), &parts.headers, parts.uri.query(), body).await {
         Ok(response) => response,
         Err(refusal) => {
             let (status, code) = refusal.status();
-            warn!(source = %name, status = status.as_u16(), code, reason = %refusal, "webhook refused");
+            warn!(source = known, status = status.as_u16(), code, reason = %refusal, "webhook refused");
             refusal.into_response()
         }
     }
@@ -89,14 +90,15 @@ async fn handle(
         form,
         Proof { headers, query, path_token: token, body: &body, form_field: None },
     )?;
-    let event = match event::read(&source, &shared.exchange, headers, query, &payload, Utc::now())? {
+    let event = match event::read(&source, &shared.exchange, headers, query, &payload, (shared.now)())? {
         Reading::Event(event) => event,
         Reading::Handshake { status, answer } => {
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
             info!(source = %source.name, "handshake answered");
             return Ok(match answer {
                 Some(answer) => (status, Json(answer)).into_response(),
-                None => status.into_response(),
+                // A type even without a body: Discord asks for one.
+                None => (status, [(header::CONTENT_TYPE, "application/json")]).into_response(),
             });
         }
     };
@@ -129,9 +131,8 @@ async fn read_body(
 ) -> Result<Bytes, Refusal> {
     let max = shared.max_body_bytes;
     let too_large = || Refusal::TooLarge(format!("the body is larger than {max} bytes"));
-    let declared = headers
-        .get(http::header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    let declared =
+        headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if declared.is_some_and(|length| length > max) {
         return Err(too_large());
     }
@@ -161,7 +162,7 @@ fn verify(shared: &Shared, source: &Source, form: Form, proof: Proof<'_>) -> Res
         let field = form.field(body);
         source
             .verifier
-            .verify(&Proof { body, form_field: field.as_deref().map(str::as_bytes), ..proof }, Utc::now())
+            .verify(&Proof { body, form_field: field.as_deref().map(str::as_bytes), ..proof }, (shared.now)())
     };
     let received = Bytes::copy_from_slice(proof.body);
     let first = check(&received);

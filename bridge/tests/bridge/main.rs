@@ -3,5 +3,6 @@
 // Helpers of tests may panic; the lint's own exception covers only test functions.
 #![allow(clippy::unwrap_used)]
 
+mod presets;
 mod support;
 mod webhook;

@@ -106,7 +106,7 @@ fn an_undefined_name_is_named_with_its_place() {
         (json!(["{{ payload.x | upper }}"]), "{}", "task.payload[0]: 'payload.x' is undefined in {{ payload.x | upper }}"),
         (json!({"a": "x {{ payload.a.b }}"}), "{\"a\": {}}", "task.payload.a: 'payload.a.b' is undefined"),
         (json!({"a": "{{ [payload.a] }}"}), "{}", "task.payload.a: contains a value that is undefined in {{ [payload.a] }}"),
-        (json!({"a": "{% if payload.a == 1 %}x{% endif %}"}), "{}", "task.payload.a: a value is undefined (line 1 of the string)"),
+        (json!({"a": "{% if payload.a == 1 %}x{% endif %}"}), "{}", "task.payload.a: 'payload.a' is undefined (line 1 of the string)"),
         (json!({"{{ payload.k }}": 1}), "{}", "task.payload[\"{{ payload.k }}\"]: 'payload.k' is undefined"),
     ] {
         let rules = rules(|hook| hook["task"]["payload"] = leaf.clone());

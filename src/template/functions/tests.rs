@@ -48,9 +48,9 @@ fn every_entry_works_as_its_example_says() {
 fn there_is_nothing_that_the_table_does_not_tell() {
     let environment = environment::shared(100_000);
     let printed = format!("{environment:?}");
-    for (section, kind) in [("filters: {", Kind::Filter), ("tests: {", Kind::Test)] {
+    for (section, kind) in [("filters: [", Kind::Filter), ("tests: [", Kind::Test)] {
         let start = printed.find(section).unwrap() + section.len();
-        let list = &printed[start..start + printed[start..].find('}').unwrap()];
+        let list = &printed[start..start + printed[start..].find(']').unwrap()];
         let there: BTreeSet<&str> = list
             .split(',')
             .map(|name| name.trim().trim_matches('"'))

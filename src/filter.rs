@@ -8,8 +8,8 @@ use minijinja::Value;
 use serde::{Deserialize, Serialize};
 
 use crate::hook::Problem;
-use crate::template::{self, Limits, TemplateError};
 use crate::template::expression::{Expression, split_and};
+use crate::template::{self, Limits, TemplateError};
 
 /// Most values that are recorded for a no.
 const MAX_SEEN: usize = 8;
@@ -58,7 +58,10 @@ impl Filter {
                 && let Ok(value) = whole.eval_lax(&Value::UNDEFINED)
                 && !is_boolean(&value)
             {
-                return Err(vec![Problem::new("filter", format!("must be true or false, is always {}", value.kind()))]);
+                return Err(vec![Problem::new(
+                    "filter",
+                    format!("must be true or false, is always {}", value.kind()),
+                )]);
             }
             let terms = match split_and(source) {
                 Some(parts) => parts.into_iter().map(compile).collect::<Result<Box<[Expression]>, _>>()?,

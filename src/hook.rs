@@ -125,19 +125,23 @@ impl Hook {
     /// Reads a document under the name it is (to be) registered with. All faults are reported at once.
     pub fn from_json(name: &HookName, value: &Value) -> Result<Hook, Vec<Problem>> {
         if schema::depth(value) > MAX_DEPTH {
-            return Err(vec![Problem::new("", format!("the document is nested deeper than {MAX_DEPTH} levels"))]);
+            return Err(vec![Problem::new(
+                "",
+                format!("the document is nested deeper than {MAX_DEPTH} levels"),
+            )]);
         }
         let mut problems = SCHEMA.problems(value, "");
         if !problems.is_empty() {
             return Err(problems);
         }
-        let document: Document =
-            serde_json::from_value(value.clone()).map_err(|error| vec![Problem::new("", error.to_string())])?;
+        let document: Document = serde_json::from_value(value.clone())
+            .map_err(|error| vec![Problem::new("", error.to_string())])?;
         for (key, given, wanted) in
             [("hookGroupId", &document.hook_group_id, &name.group), ("hookId", &document.hook_id, &name.id)]
         {
             if given.as_ref().is_some_and(|given| given != wanted) {
-                problems.push(Problem::new(key, format!("must be {wanted:?}, the name of the hook, or absent")));
+                problems
+                    .push(Problem::new(key, format!("must be {wanted:?}, the name of the hook, or absent")));
             }
         }
         for (index, binding) in document.bindings.iter().enumerate() {
@@ -213,7 +217,11 @@ const MAX_PATTERN_BYTES: usize = 255;
 /// The triggerSchema of a hook that names none. Taskcluster's default (`{}` only) would keep every pulse message from
 /// firing, so a hook with bindings takes any object.
 pub fn default_trigger_schema(has_bindings: bool) -> Value {
-    if has_bindings { json!({"type": "object"}) } else { json!({"type": "object", "additionalProperties": false}) }
+    if has_bindings {
+        json!({"type": "object"})
+    } else {
+        json!({"type": "object", "additionalProperties": false})
+    }
 }
 
 /// Why an exchange may not be bound: a hook that fires on its own tasks or on its own changes never ends.

@@ -69,7 +69,9 @@ impl Template {
 }
 
 /// Runs on a thread of its own with a deep stack.
-pub(crate) fn deep_stack<T: Send>(work: impl FnOnce() -> Result<T, Vec<Problem>> + Send) -> Result<T, Vec<Problem>> {
+pub(crate) fn deep_stack<T: Send>(
+    work: impl FnOnce() -> Result<T, Vec<Problem>> + Send,
+) -> Result<T, Vec<Problem>> {
     std::thread::scope(|scope| {
         std::thread::Builder::new()
             .name("compile".into())
@@ -114,8 +116,22 @@ struct Markers {
 
 /// JSON-e's operators.
 const OPERATORS: [&str; 16] = [
-    "$eval", "$flatten", "$flattenDeep", "$fromNow", "$if", "$json", "$let", "$map", "$reduce", "$find", "$match", "$switch",
-    "$merge", "$mergeDeep", "$reverse", "$sort",
+    "$eval",
+    "$flatten",
+    "$flattenDeep",
+    "$fromNow",
+    "$if",
+    "$json",
+    "$let",
+    "$map",
+    "$reduce",
+    "$find",
+    "$match",
+    "$switch",
+    "$merge",
+    "$mergeDeep",
+    "$reverse",
+    "$sort",
 ];
 
 impl Markers {

@@ -25,7 +25,8 @@ fn no(source: &str) -> (String, Vec<String>) {
 
 #[test]
 fn a_no_tells_the_term_and_what_it_saw() {
-    let (term, saw) = no("routingKey == \"github.push\" and payload.ref == \"refs/heads/main\" and nope == 1");
+    let (term, saw) =
+        no("routingKey == \"github.push\" and payload.ref == \"refs/heads/main\" and nope == 1");
     assert_eq!(term, "payload.ref == \"refs/heads/main\"");
     assert_eq!(saw, ["payload.ref = \"refs/heads/try\""]);
     let (term, saw) = no("payload.forced or payload.ref in [\"and\", \"x\"]");
@@ -78,6 +79,10 @@ fn what_does_not_compile_is_refused_with_the_reason() {
         let error = verdict(source).unwrap_err();
         assert!(error.contains(message), "{source}: {error}");
     }
-    assert!(verdict(&format!("1 {}== 1", "+ 1 ".repeat(20_000))).unwrap_err().contains("more than 1000 operators"));
+    assert!(
+        verdict(&format!("1 {}== 1", "+ 1 ".repeat(20_000)))
+            .unwrap_err()
+            .contains("more than 1000 operators")
+    );
     assert!(verdict(&format!("{}1{}", "(".repeat(5000), ")".repeat(5000))).unwrap_err().contains("brackets"));
 }

@@ -193,7 +193,10 @@ fn remote_reference(schema: &Value, path: String) -> Option<Problem> {
                         && !target.starts_with('#')
                         && !target.starts_with("http://json-schema.org/draft-07/schema") =>
                 {
-                    Some(Problem::new(here, "refers to another document; only references within the schema (#…) are allowed"))
+                    Some(Problem::new(
+                        here,
+                        "refers to another document; only references within the schema (#…) are allowed",
+                    ))
                 }
                 // Data, not schemas: a "$ref" in there is an ordinary key.
                 _ if matches!(key.as_str(), "enum" | "const" | "default" | "examples") => None,

@@ -85,7 +85,10 @@ fn files_are_yaml_or_json_and_faults_have_lines() {
     let located = file.locate(&file.hook(None).unwrap_err());
     let texts: Vec<_> = located.iter().map(Located::to_string).collect();
     assert!(texts.contains(&"line 8: metadata.owner: must be an e-mail address".to_owned()), "{texts:#?}");
-    assert!(texts.contains(&"line 11: bindings[0].routingKey: is not a known property".to_owned()), "{texts:#?}");
+    assert!(
+        texts.contains(&"line 11: bindings[0].routingKey: is not a known property".to_owned()),
+        "{texts:#?}"
+    );
 
     let json = HookFile::parse(&minimal().to_string()).unwrap();
     assert_eq!(json.name().unwrap_err().to_string(), "hookGroupId: is required in a hook file");
@@ -98,7 +101,8 @@ fn files_are_yaml_or_json_and_faults_have_lines() {
 
 #[test]
 fn yaml_numbers_and_words_are_those_of_json() {
-    let value = parse_document("{a: 12345678901234567890, b: yes, c: 1.5, d: null, e: 0x10, f: 012, g: -3}").unwrap();
+    let value =
+        parse_document("{a: 12345678901234567890, b: yes, c: 1.5, d: null, e: 0x10, f: 012, g: -3}").unwrap();
     assert_eq!(value["a"], json!(12345678901234567890u64));
     assert_eq!(value["c"], json!(1.5));
     assert_eq!(value["d"], Value::Null);

@@ -96,7 +96,8 @@ impl Rules {
         let mut keep = |more: Vec<Problem>| problems.extend(more);
         let filter = hook.filter.as_deref().map(|source| Filter::compile(source, limits)).transpose();
         let filter = filter.map_err(&mut keep).ok();
-        let payload = PayloadSchema::compile(&hook.trigger_schema).map_err(|problem| keep(vec![problem])).ok();
+        let payload =
+            PayloadSchema::compile(&hook.trigger_schema).map_err(|problem| keep(vec![problem])).ok();
         let template = Template::compile(hook, limits).map_err(&mut keep).ok();
         let (Some(filter), Some(payload), Some(template)) = (filter, payload, template) else {
             return Err(problems);
@@ -125,7 +126,8 @@ impl Rules {
     /// Decides about one message.
     pub fn decide(&self, event: &Event<'_>) -> Decision {
         let message = event.message;
-        if event.fired_by == FiredBy::PulseMessage && !self.is_bound(&message.exchange, &message.routing_key) {
+        if event.fired_by == FiredBy::PulseMessage && !self.is_bound(&message.exchange, &message.routing_key)
+        {
             return Decision::NotBound;
         }
         if message.body.len() > self.limits.message_bytes {
@@ -142,7 +144,7 @@ impl Rules {
             Err(error) => return Decision::NotJson { message: error.to_string() },
         };
         let fire = Arc::new(self.fire(event));
-        let context = Context::new(fire.clone(), payload.clone());
+        let context = Context::value(fire.clone(), payload.clone());
         match self.filter.as_ref().map(|filter| filter.decide(&context)) {
             None | Some(Ok(Verdict::Yes)) => {}
             Some(Ok(Verdict::No { term, saw })) => return Decision::Filtered { term, saw },
@@ -176,7 +178,11 @@ impl Rules {
             hook: self.name.clone(),
             exchange: message.exchange.clone(),
             routing_key: message.routing_key.clone(),
-            headers: if self.reads_headers { message.properties.headers.clone() } else { pulse::Headers::new() },
+            headers: if self.reads_headers {
+                message.properties.headers.clone()
+            } else {
+                pulse::Headers::new()
+            },
             message_id: message.properties.message_id.clone(),
             fired_by: event.fired_by.as_str(),
             client_id: event.client_id.map(str::to_owned),

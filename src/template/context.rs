@@ -13,8 +13,18 @@ use crate::hook::HookName;
 
 /// The names that templates and filters can use, in the order of the documentation.
 pub const NAMES: [&str; 12] = [
-    "payload", "exchange", "routingKey", "headers", "messageId", "firedBy", "clientId", "scheduledFor", "taskId", "now",
-    "hookGroupId", "hookId",
+    "payload",
+    "exchange",
+    "routingKey",
+    "headers",
+    "messageId",
+    "firedBy",
+    "clientId",
+    "scheduledFor",
+    "taskId",
+    "now",
+    "hookGroupId",
+    "hookId",
 ];
 
 /// Where functions find the fire. Not a word that a template could write.
@@ -82,7 +92,7 @@ pub struct Context {
 
 impl Context {
     /// The context value for one message.
-    pub fn new(fire: Arc<Fire>, payload: Value) -> Value {
+    pub fn value(fire: Arc<Fire>, payload: Value) -> Value {
         Value::from_object(Context { fire, payload })
     }
 }
@@ -145,7 +155,7 @@ pub struct Scope {
 
 impl Scope {
     /// `names` in front of `parent`.
-    pub fn new(parent: Value, names: Vec<(Arc<str>, Value)>) -> Value {
+    pub fn value(parent: Value, names: Vec<(Arc<str>, Value)>) -> Value {
         Value::from_object(Scope { names, parent })
     }
 }

@@ -88,7 +88,9 @@ mod tests {
         ] {
             assert_eq!(parse(text).unwrap(), TimeDelta::seconds(seconds), "{text}");
         }
-        for text in ["days", "2", "2 dogs", "1 hour 1 day", "1 day 1 day", "99999999999 years", "1.5 days", "now"] {
+        for text in
+            ["days", "2", "2 dogs", "1 hour 1 day", "1 day 1 day", "99999999999 years", "1.5 days", "now"]
+        {
             assert!(parse(text).is_err(), "{text}");
         }
     }

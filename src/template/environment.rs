@@ -42,8 +42,8 @@ fn build(fuel: u64) -> Environment<'static> {
         if value.is_undefined() {
             return Err(Error::from(ErrorKind::UndefinedError));
         }
-        let text = json::text(value)
-            .map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()))?;
+        let text =
+            json::text(value).map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()))?;
         state.consume_fuel(text.len() as u64 / functions::BYTES_PER_FUEL)?;
         out.write_str(&text).map_err(Error::from)
     });

@@ -12,7 +12,8 @@ pub struct Expression(Expr);
 impl Expression {
     /// Compiles it, for so much fuel at each evaluation.
     pub fn compile(source: &str, fuel: u64, tokens: usize) -> Result<Expression, TemplateError> {
-        Expr::compile(source, &Scope { environment: environment::shared(fuel), tokens, names: &NAMES }).map(Expression)
+        Expr::compile(source, &Scope { environment: environment::shared(fuel), tokens, names: &NAMES })
+            .map(Expression)
     }
 
     /// Its value, which may be undefined.
@@ -60,7 +61,9 @@ pub fn split_and(source: &str) -> Option<Vec<&str>> {
             }
             byte if byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80 => {
                 let word = at;
-                while at < bytes.len() && (bytes[at].is_ascii_alphanumeric() || bytes[at] == b'_' || bytes[at] >= 0x80) {
+                while at < bytes.len()
+                    && (bytes[at].is_ascii_alphanumeric() || bytes[at] == b'_' || bytes[at] >= 0x80)
+                {
                     at += 1;
                 }
                 // An attribute may be called `and`.

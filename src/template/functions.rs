@@ -68,7 +68,8 @@ pub fn similar(kind: Kind, name: &str) -> Option<&'static str> {
     all().filter(|function| function.kind == kind).map(|function| function.name).find(|known| {
         let known = plain(known);
         known == wanted
-            || (wanted.len() > 3 && (known.starts_with(&wanted) || wanted.starts_with(&known) && known.len() > 3))
+            || (wanted.len() > 3
+                && (known.starts_with(&wanted) || wanted.starts_with(&known) && known.len() > 3))
     })
 }
 

@@ -49,7 +49,11 @@ pub fn check(source: &str, tokens_limit: usize, own: &dyn Fn(&str) -> bool) -> R
 
 /// The same for a string with statements: everything between its braces is looked at as one expression, so that the
 /// limit also holds for chains of `{% elif %}`.
-pub fn check_block(source: &str, tokens_limit: usize, own: &dyn Fn(&str) -> bool) -> Result<(), TemplateError> {
+pub fn check_block(
+    source: &str,
+    tokens_limit: usize,
+    own: &dyn Fn(&str) -> bool,
+) -> Result<(), TemplateError> {
     let mut code = String::new();
     let mut rest = source;
     while let Some(start) = rest.find('{') {
@@ -75,8 +79,30 @@ pub fn check_block(source: &str, tokens_limit: usize, own: &dyn Fn(&str) -> bool
 
 /// Words that may stand in front of a parenthesis without calling anything.
 const KEYWORDS: [&str; 24] = [
-    "and", "or", "not", "in", "is", "if", "elif", "else", "for", "set", "with", "call", "filter", "macro", "true", "false",
-    "none", "recursive", "block", "include", "import", "from", "extends", "do",
+    "and",
+    "or",
+    "not",
+    "in",
+    "is",
+    "if",
+    "elif",
+    "else",
+    "for",
+    "set",
+    "with",
+    "call",
+    "filter",
+    "macro",
+    "true",
+    "false",
+    "none",
+    "recursive",
+    "block",
+    "include",
+    "import",
+    "from",
+    "extends",
+    "do",
 ];
 
 fn tokens(source: &str, limit: usize) -> Result<Vec<Token<'_>>, TemplateError> {
@@ -106,7 +132,9 @@ fn tokens(source: &str, limit: usize) -> Result<Vec<Token<'_>>, TemplateError> {
                 Token::Literal
             }
             byte if byte.is_ascii_alphabetic() || byte == b'_' || byte >= 0x80 => {
-                while at < bytes.len() && (bytes[at].is_ascii_alphanumeric() || bytes[at] == b'_' || bytes[at] >= 0x80) {
+                while at < bytes.len()
+                    && (bytes[at].is_ascii_alphanumeric() || bytes[at] == b'_' || bytes[at] >= 0x80)
+                {
                     at += 1;
                 }
                 Token::Word(&source[start..at])
@@ -130,7 +158,9 @@ fn tokens(source: &str, limit: usize) -> Result<Vec<Token<'_>>, TemplateError> {
         };
         tokens.push(token);
         if tokens.len() > limit {
-            return Err(TemplateError::exceeded(format!("has more than {limit} operators, names and literals")));
+            return Err(TemplateError::exceeded(format!(
+                "has more than {limit} operators, names and literals"
+            )));
         }
     }
     Ok(tokens)

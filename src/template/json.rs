@@ -39,7 +39,10 @@ impl Writer {
     /// Appends text as it is.
     pub fn raw(&mut self, text: &str) -> Result<(), TemplateError> {
         if self.bytes.len() + text.len() > self.limit {
-            return Err(TemplateError::exceeded(format!("the rendered task is longer than {} bytes", self.limit)));
+            return Err(TemplateError::exceeded(format!(
+                "the rendered task is longer than {} bytes",
+                self.limit
+            )));
         }
         self.bytes.extend_from_slice(text.as_bytes());
         Ok(())
@@ -54,7 +57,8 @@ impl Writer {
             return self.raw("\"");
         }
         self.raw("")?;
-        serde_json::to_writer(&mut self.bytes, text).map_err(|error| TemplateError::new(error.to_string()))?;
+        serde_json::to_writer(&mut self.bytes, text)
+            .map_err(|error| TemplateError::new(error.to_string()))?;
         self.raw("")
     }
 

@@ -133,7 +133,9 @@ fn block(source: &str, scope: &Scope<'_>) -> Result<Leaf, TemplateError> {
     let may_define = source.contains("macro") || source.contains("import") || source.contains("set");
     guard::check_block(source, scope.tokens, &|_| may_define)?;
     let mut environment = scope.environment.clone();
-    environment.add_template_owned(BLOCK, source.to_owned()).map_err(|error| explain(&error, None, &Value::UNDEFINED))?;
+    environment
+        .add_template_owned(BLOCK, source.to_owned())
+        .map_err(|error| explain(&error, None, &Value::UNDEFINED))?;
     Ok(Leaf::Block(Box::new(environment)))
 }
 
@@ -152,7 +154,10 @@ fn split(source: &str) -> Option<Vec<(bool, &str)>> {
         let end = end_of_expression(inner)?;
         let expression = &inner[..end];
         // White-space control and empty braces are for the engine to deal with.
-        if expression.starts_with(['-', '+']) || expression.ends_with(['-', '+']) || expression.trim().is_empty() {
+        if expression.starts_with(['-', '+'])
+            || expression.ends_with(['-', '+'])
+            || expression.trim().is_empty()
+        {
             return None;
         }
         parts.push((true, expression));
@@ -277,7 +282,9 @@ impl Expr {
     /// Adds the expression to a message, unless it says it already.
     fn locate(&self, mut error: TemplateError) -> TemplateError {
         let source = shorten(&self.source);
-        if error.message != format!("'{source}' is undefined") && !error.message.contains(&format!("{{{{ {source}")) {
+        if error.message != format!("'{source}' is undefined")
+            && !error.message.contains(&format!("{{{{ {source}"))
+        {
             error.message = format!("{} in {{{{ {source} }}}}", error.message);
         }
         error
@@ -328,9 +335,14 @@ pub fn explain(error: &Error, names: Option<&[Box<str>]>, context: &Value) -> Te
         _ => String::new(),
     };
     match error.kind() {
-        ErrorKind::OutOfFuel => TemplateError::exceeded(format!("costs more than the limit for one string allows{place}")),
+        ErrorKind::OutOfFuel => {
+            TemplateError::exceeded(format!("costs more than the limit for one string allows{place}"))
+        }
         ErrorKind::UndefinedError => {
-            let named = error.detail().and_then(|detail| detail.strip_prefix('`')).and_then(|rest| rest.split_once('`'));
+            let named = error
+                .detail()
+                .and_then(|detail| detail.strip_prefix('`'))
+                .and_then(|rest| rest.split_once('`'));
             let name = match named {
                 Some((name, _)) => Some(name.to_owned()),
                 None => names.into_iter().flatten().find_map(|name| missing(name, context)),
@@ -344,10 +356,13 @@ pub fn explain(error: &Error, names: Option<&[Box<str>]>, context: &Value) -> Te
             TemplateError::exceeded(format!("recursion goes too deep{place}"))
         }
         kind => {
-            let detail = error.detail().map_or_else(|| kind.to_string(), |detail| match kind {
-                ErrorKind::SyntaxError => format!("syntax error: {detail}"),
-                _ => detail.to_owned(),
-            });
+            let detail = error.detail().map_or_else(
+                || kind.to_string(),
+                |detail| match kind {
+                    ErrorKind::SyntaxError => format!("syntax error: {detail}"),
+                    _ => detail.to_owned(),
+                },
+            );
             TemplateError::new(format!("{detail}{place}"))
         }
     }

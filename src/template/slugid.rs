@@ -30,7 +30,10 @@ mod tests {
 
     #[test]
     fn labels_and_fires_make_slugids() {
-        let shape = regex::Regex::new("^[A-Za-z0-9_-]{8}[Q-T][A-Za-z0-9_-][CGKOSWaeimquy26-][A-Za-z0-9_-]{10}[AQgw]$").unwrap();
+        let shape = regex::Regex::new(
+            "^[A-Za-z0-9_-]{8}[Q-T][A-Za-z0-9_-][CGKOSWaeimquy26-][A-Za-z0-9_-]{10}[AQgw]$",
+        )
+        .unwrap();
         for index in 0..500 {
             let id = slugid("task", &index.to_string());
             assert!(shape.is_match(&id), "{id}");

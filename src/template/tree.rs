@@ -67,12 +67,7 @@ pub enum Entry {
         otherwise: Option<Node>,
     },
     /// `{% for %}`
-    For {
-        key: Box<str>,
-        names: Box<[std::sync::Arc<str>]>,
-        list: Expr,
-        body: Node,
-    },
+    For { key: Box<str>, names: Box<[std::sync::Arc<str>]>, list: Expr, body: Node },
 }
 
 impl Object {

@@ -25,7 +25,8 @@ const MAX_DEADLINE: TimeDelta = TimeDelta::days(5);
 
 /// Checks a rendered task with its defaults.
 pub fn check(task: &[u8], now: DateTime<Utc>) -> Result<(), Vec<Problem>> {
-    let task: Value = serde_json::from_slice(task).map_err(|error| vec![Problem::new("task", error.to_string())])?;
+    let task: Value =
+        serde_json::from_slice(task).map_err(|error| vec![Problem::new("task", error.to_string())])?;
     let mut problems = if SCHEMA.is_valid(&task) { Vec::new() } else { SCHEMA.problems(&task, "task") };
     queue_id(&task, &mut problems);
     dates(&task, now, &mut problems);
@@ -49,7 +50,8 @@ fn queue_id(task: &Value, problems: &mut Vec<Problem>) {
             if provisioner.is_some_and(|given| given != wanted_provisioner)
                 || worker.is_some_and(|given| given != wanted_worker)
             {
-                problems.push(Problem::new("task.taskQueueId", "disagrees with provisionerId and workerType"));
+                problems
+                    .push(Problem::new("task.taskQueueId", "disagrees with provisionerId and workerType"));
             }
         }
         _ => {}
@@ -65,7 +67,10 @@ fn dates(task: &Value, now: DateTime<Utc>, problems: &mut Vec<Problem>) {
     if let Some(created) = created
         && (created - now).abs() > CLOCK_TOLERANCE
     {
-        problems.push(Problem::new("task.created", "must be within 15 minutes of now; leave it out to have it so"));
+        problems.push(Problem::new(
+            "task.created",
+            "must be within 15 minutes of now; leave it out to have it so",
+        ));
     }
     if let Some(deadline) = deadline {
         if deadline < now || created.is_some_and(|created| deadline < created) {

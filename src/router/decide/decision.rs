@@ -128,7 +128,9 @@ impl Decision {
             Decision::SchemaMismatch { problems } | Decision::InvalidTask { problems, .. } => {
                 json!({ "problems": problems })
             }
-            Decision::FilterError { message, exceeded } => json!({ "message": message, "exceeded": exceeded }),
+            Decision::FilterError { message, exceeded } => {
+                json!({ "message": message, "exceeded": exceeded })
+            }
             Decision::TemplateError { path, message, exceeded } => {
                 json!({ "path": path, "message": message, "exceeded": exceeded })
             }

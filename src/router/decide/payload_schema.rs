@@ -43,7 +43,9 @@ impl PayloadSchema {
         match self {
             PayloadSchema::Anything => Ok(()),
             PayloadSchema::AnyObject if payload.kind() == ValueKind::Map => Ok(()),
-            PayloadSchema::EmptyObject if payload.kind() == ValueKind::Map && payload.len() == Some(0) => Ok(()),
+            PayloadSchema::EmptyObject if payload.kind() == ValueKind::Map && payload.len() == Some(0) => {
+                Ok(())
+            }
             PayloadSchema::EmptyObject if payload.kind() == ValueKind::Map => Err(vec![Problem::new(
                 "payload",
                 "must be empty ({}), because the hook has no triggerSchema and no bindings",

@@ -67,7 +67,8 @@ fn defaults_are_put_in_where_they_are_absent() {
 fn each_way_not_to_fire_has_its_reason() {
     let bound = rules(|hook| {
         hook["filter"] = json!("payload.n > 1");
-        hook["triggerSchema"] = json!({"type": "object", "properties": {"s": {"type": "string", "format": "date-time"}}});
+        hook["triggerSchema"] =
+            json!({"type": "object", "properties": {"s": {"type": "string", "format": "date-time"}}});
         hook["task"] = json!({"{% if payload.n < 5 %}": hook["task"]});
     });
     let reason = |payload: &str| {
@@ -78,8 +79,14 @@ fn each_way_not_to_fire_has_its_reason() {
         ("{", "not-json: The message cannot be read as JSON"),
         ("{\"n\": 1}", "filtered: The filter says no: payload.n > 1; payload.n is 1."),
         ("{}", "filter-error: The filter failed: 'payload.n' is undefined"),
-        ("{\"n\": 2, \"s\": 1}", "schema-mismatch: The payload does not satisfy triggerSchema: payload.s: must be of type string, is integer."),
-        ("{\"n\": 2, \"s\": \"x\"}", "schema-mismatch: The payload does not satisfy triggerSchema: payload.s: must be a valid date-time."),
+        (
+            "{\"n\": 2, \"s\": 1}",
+            "schema-mismatch: The payload does not satisfy triggerSchema: payload.s: must be of type string, is integer.",
+        ),
+        (
+            "{\"n\": 2, \"s\": \"x\"}",
+            "schema-mismatch: The payload does not satisfy triggerSchema: payload.s: must be a valid date-time.",
+        ),
         ("{\"n\": 6}", "declined: The template declines"),
         ("{\"n\": 3}", "fire: "),
     ] {
@@ -101,12 +108,32 @@ fn each_way_not_to_fire_has_its_reason() {
 #[test]
 fn an_undefined_name_is_named_with_its_place() {
     for (leaf, payload, expected) in [
-        (json!({"env": {"REV": "{{ payload.head_commit.id }}"}}), "{}", "task.payload.env.REV: 'payload.head_commit' is undefined in {{ payload.head_commit.id }}"),
-        (json!({"env": {"REV": "{{ payload.head_commit }}"}}), "{}", "task.payload.env.REV: 'payload.head_commit' is undefined"),
-        (json!(["{{ payload.x | upper }}"]), "{}", "task.payload[0]: 'payload.x' is undefined in {{ payload.x | upper }}"),
+        (
+            json!({"env": {"REV": "{{ payload.head_commit.id }}"}}),
+            "{}",
+            "task.payload.env.REV: 'payload.head_commit' is undefined in {{ payload.head_commit.id }}",
+        ),
+        (
+            json!({"env": {"REV": "{{ payload.head_commit }}"}}),
+            "{}",
+            "task.payload.env.REV: 'payload.head_commit' is undefined",
+        ),
+        (
+            json!(["{{ payload.x | upper }}"]),
+            "{}",
+            "task.payload[0]: 'payload.x' is undefined in {{ payload.x | upper }}",
+        ),
         (json!({"a": "x {{ payload.a.b }}"}), "{\"a\": {}}", "task.payload.a: 'payload.a.b' is undefined"),
-        (json!({"a": "{{ [payload.a] }}"}), "{}", "task.payload.a: contains a value that is undefined in {{ [payload.a] }}"),
-        (json!({"a": "{% if payload.a == 1 %}x{% endif %}"}), "{}", "task.payload.a: 'payload.a' is undefined (line 1 of the string)"),
+        (
+            json!({"a": "{{ [payload.a] }}"}),
+            "{}",
+            "task.payload.a: contains a value that is undefined in {{ [payload.a] }}",
+        ),
+        (
+            json!({"a": "{% if payload.a == 1 %}x{% endif %}"}),
+            "{}",
+            "task.payload.a: 'payload.a' is undefined (line 1 of the string)",
+        ),
         (json!({"{{ payload.k }}": 1}), "{}", "task.payload[\"{{ payload.k }}\"]: 'payload.k' is undefined"),
     ] {
         let rules = rules(|hook| hook["task"]["payload"] = leaf.clone());
@@ -142,7 +169,10 @@ fn a_task_that_the_queue_service_would_refuse_is_told_with_its_places() {
                 "task.nope: is not a known property",
                 "task.scopes[1]: must be printable ASCII and not end with **",
             ] {
-                assert!(texts.iter().any(|text| text.starts_with(expected)), "{expected:?} is not in {texts:#?}");
+                assert!(
+                    texts.iter().any(|text| text.starts_with(expected)),
+                    "{expected:?} is not in {texts:#?}"
+                );
             }
             assert_eq!(texts.len(), 7, "{texts:#?}");
         }
@@ -172,7 +202,8 @@ fn faults_of_a_hook_are_reported_together() {
     let hook = hook(|hook| {
         hook["filter"] = json!("payload.x ==");
         hook["triggerSchema"] = json!({"properties": {"a": {"$ref": "https://example.com/s.json"}}});
-        hook["task"]["payload"] = json!({"a": "{{ payload. }}", "b": ["{{ payload.x | nope }}"], "{% while true %}": {}});
+        hook["task"]["payload"] =
+            json!({"a": "{{ payload. }}", "b": ["{{ payload.x | nope }}"], "{% while true %}": {}});
     });
     let problems = Rules::compile(&hook, &Limits::default()).err().unwrap();
     let texts: Vec<_> = problems.iter().map(Problem::to_string).collect();

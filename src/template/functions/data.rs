@@ -83,10 +83,12 @@ pub fn install(environment: &mut Environment<'static>) {
         let default = default.unwrap_or(Value::from(()));
         let mut at = value;
         let step = |at: Value, key: &Value| match key.as_str() {
-            Some(text) if matches!(at.kind(), minijinja::value::ValueKind::Seq) => match text.parse::<usize>() {
-                Ok(index) => at.get_item_by_index(index),
-                Err(_) => Ok(Value::UNDEFINED),
-            },
+            Some(text) if matches!(at.kind(), minijinja::value::ValueKind::Seq) => {
+                match text.parse::<usize>() {
+                    Ok(index) => at.get_item_by_index(index),
+                    Err(_) => Ok(Value::UNDEFINED),
+                }
+            }
             _ => at.get_item(key),
         };
         let keys: Vec<Value> = match path.as_str() {

@@ -23,7 +23,7 @@ fn fire() -> Fire {
 #[test]
 fn every_entry_works_as_its_example_says() {
     let environment = environment::shared(100_000);
-    let context = Context::new(Arc::new(fire()), Value::from_pairs([("ref", "refs/heads/main")]));
+    let context = Context::value(Arc::new(fire()), Value::from_pairs([("ref", "refs/heads/main")]));
     for function in all() {
         let (source, expected) = function.example;
         crate::template::guard::check(source, 1000, &|_| false)
@@ -32,7 +32,13 @@ fn every_entry_works_as_its_example_says() {
             .compile_expression(source)
             .and_then(|expression| expression.eval(context.clone()))
             .unwrap_or_else(|error| panic!("{source}: {error:#}"));
-        assert_eq!(json::text(&value).map(|text| if value.as_str().is_some() { serde_json::json!(text).to_string() } else { text }).unwrap(), expected, "{source}");
+        assert_eq!(
+            json::text(&value)
+                .map(|text| if value.as_str().is_some() { serde_json::json!(text).to_string() } else { text })
+                .unwrap(),
+            expected,
+            "{source}"
+        );
         let written = match function.kind {
             Kind::Filter => format!("| {}", function.name),
             Kind::Test => format!("is {}", function.name),
@@ -56,7 +62,8 @@ fn there_is_nothing_that_the_table_does_not_tell() {
             .map(|name| name.trim().trim_matches('"'))
             .filter(|name| name.starts_with(|c: char| c.is_alphabetic()))
             .collect();
-        let told: BTreeSet<&str> = all().filter(|function| function.kind == kind).map(|function| function.name).collect();
+        let told: BTreeSet<&str> =
+            all().filter(|function| function.kind == kind).map(|function| function.name).collect();
         assert_eq!(there, told);
     }
     let there: BTreeSet<&str> = environment.globals().map(|(name, _)| name).collect();

@@ -37,7 +37,13 @@ pub const TABLE: &[Function] = &[
         "SHA-256 of a text, in hex.",
         ("\"a\" | sha256", "\"ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb\""),
     ),
-    entry(Kind::Filter, "b64encode", "text | b64encode", "Base64 of a text.", ("\"hi!?\" | b64encode", "\"aGkhPw==\"")),
+    entry(
+        Kind::Filter,
+        "b64encode",
+        "text | b64encode",
+        "Base64 of a text.",
+        ("\"hi!?\" | b64encode", "\"aGkhPw==\""),
+    ),
     entry(
         Kind::Filter,
         "b64decode",
@@ -144,7 +150,9 @@ pub fn install(environment: &mut Environment<'static>) {
         state.consume_fuel(text.len() as u64 / 16)?;
         Ok::<_, Error>(hex::encode(Sha256::digest(text.as_bytes())))
     });
-    environment.add_filter("b64encode", |value: Value| Ok::<_, Error>(STANDARD.encode(string("b64encode", &value)?)));
+    environment.add_filter("b64encode", |value: Value| {
+        Ok::<_, Error>(STANDARD.encode(string("b64encode", &value)?))
+    });
     environment.add_filter("b64decode", |value: Value| {
         let text = string("b64decode", &value)?.trim_end_matches('=');
         let bytes = STANDARD_NO_PAD
@@ -188,7 +196,8 @@ pub fn install(environment: &mut Environment<'static>) {
             let matches = regex.find_iter(text).count() as u64;
             // A group may stand in the replacement many times, so each of its bytes may stand for the whole text.
             let most = matches.saturating_mul(replacement.len() as u64);
-            let grown = if replacement.contains('$') { most.saturating_mul(text.len() as u64) / 2 } else { most };
+            let grown =
+                if replacement.contains('$') { most.saturating_mul(text.len() as u64) / 2 } else { most };
             state.consume_fuel(grown / BYTES_PER_FUEL)?;
             Ok::<_, Error>(regex.replace_all(text, replacement).into_owned())
         },

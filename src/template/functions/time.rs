@@ -61,7 +61,9 @@ pub fn install(environment: &mut Environment<'static>) {
     environment.add_filter("from_now", from_now);
     environment.add_filter("timestamp", |value: Value, format: Option<Value>| match format {
         None => moment(&value).map(|at| at.timestamp()),
-        Some(format) => read(string("timestamp", &value)?, string("the format", &format)?).map(|at| at.timestamp()),
+        Some(format) => {
+            read(string("timestamp", &value)?, string("the format", &format)?).map(|at| at.timestamp())
+        }
     });
     environment.add_filter("isoformat", |value: Value| moment(&value).map(timestamp));
     environment.add_filter("strftime", |value: Value, format: Value| {

@@ -20,8 +20,11 @@ struct Compiler<'a> {
 
 /// Compiles the `task` of a hook. Must run on a thread with a deep stack; see [`crate::template`].
 pub fn compile(task: &Map<String, Value>, limits: &Limits) -> Result<Object, Vec<Problem>> {
-    let mut compiler =
-        Compiler { limits, problems: Vec::new(), names: NAMES.iter().map(|name| (*name).to_owned()).collect() };
+    let mut compiler = Compiler {
+        limits,
+        problems: Vec::new(),
+        names: NAMES.iter().map(|name| (*name).to_owned()).collect(),
+    };
     let object = compiler.object(task, "task");
     if compiler.problems.is_empty() { Ok(object) } else { Err(compiler.problems) }
 }
@@ -126,7 +129,11 @@ impl Compiler<'_> {
 
     fn leaf(&mut self, text: &str, path: &str) -> Option<Leaf> {
         let names = self.scope_names();
-        let scope = Scope { environment: environment::shared(self.limits.fuel), tokens: self.limits.tokens, names: &names };
+        let scope = Scope {
+            environment: environment::shared(self.limits.fuel),
+            tokens: self.limits.tokens,
+            names: &names,
+        };
         match Leaf::compile(text, &scope) {
             Ok(leaf) => Some(leaf),
             Err(error) => {
@@ -138,7 +145,11 @@ impl Compiler<'_> {
 
     fn expression(&mut self, text: &str, path: &str) -> Option<Expr> {
         let names = self.scope_names();
-        let scope = Scope { environment: environment::shared(self.limits.fuel), tokens: self.limits.tokens, names: &names };
+        let scope = Scope {
+            environment: environment::shared(self.limits.fuel),
+            tokens: self.limits.tokens,
+            names: &names,
+        };
         match Expr::compile(text, &scope) {
             Ok(expr) => Some(expr),
             Err(error) => {

@@ -128,8 +128,9 @@ impl<'a> Renderer<'a> {
             match entry {
                 Entry::Static(key, node) => {
                     // Only objects whose keys aren't all known keep account of them.
-                    self.pair(key, node, context, keys)
-                        .map_err(|error| error.within(&serde_json::from_str::<String>(key).unwrap_or_default()))?;
+                    self.pair(key, node, context, keys).map_err(|error| {
+                        error.within(&serde_json::from_str::<String>(key).unwrap_or_default())
+                    })?;
                 }
                 Entry::Templated(leaf, source, node) => {
                     let key = leaf.text(context, self.fire).map_err(|error| error.within(source))?;
@@ -173,7 +174,13 @@ impl<'a> Renderer<'a> {
         }
     }
 
-    fn pair(&mut self, key: &str, node: &Node, context: &Value, keys: &mut Keys) -> Result<(), TemplateError> {
+    fn pair(
+        &mut self,
+        key: &str,
+        node: &Node,
+        context: &Value,
+        keys: &mut Keys,
+    ) -> Result<(), TemplateError> {
         let before = self.out.len();
         let was_first = keys.first;
         self.comma(keys)?;
@@ -227,7 +234,10 @@ impl<'a> Renderer<'a> {
         for (index, item) in items.enumerate() {
             self.rounds += 1;
             if self.rounds > self.limits.rounds {
-                return Err(TemplateError::exceeded(format!("loops go round more than {} times", self.limits.rounds)));
+                return Err(TemplateError::exceeded(format!(
+                    "loops go round more than {} times",
+                    self.limits.rounds
+                )));
             }
             self.check_time()?;
             let mut variables: Vec<(Arc<str>, Value)> = Vec::with_capacity(names.len() + 1);
@@ -253,14 +263,17 @@ impl<'a> Renderer<'a> {
                 state.push(("last", Value::from(index + 1 == length)));
             }
             variables.push(("loop".into(), Value::from_pairs(state)));
-            body(self, &Scope::new(context.clone(), variables))?;
+            body(self, &Scope::value(context.clone(), variables))?;
         }
         Ok(())
     }
 
     fn check_time(&self) -> Result<(), TemplateError> {
         if Instant::now() > self.until {
-            return Err(TemplateError::exceeded(format!("takes longer than {} ms to render", self.limits.render_ms)));
+            return Err(TemplateError::exceeded(format!(
+                "takes longer than {} ms to render",
+                self.limits.render_ms
+            )));
         }
         Ok(())
     }

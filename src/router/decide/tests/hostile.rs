@@ -23,8 +23,14 @@ fn minijinja_templates_end_within_their_limits() {
         "{{ '%1000000000d' | format(1) }}".to_owned(),
         "{{ payload.text | replace('x', payload.text) | replace('x', payload.text) }}".to_owned(),
         "{{ payload.text | indent(1000000000) }}".to_owned(),
-        format!("{{% set x0 = payload.text %}}{}{{{{ x29 }}}}", (1..30).map(|n| format!("{{% set x{n} = x{0} ~ x{0} %}}", n - 1)).collect::<String>()),
-        format!("{{% set x0 = [1] %}}{}{{{{ x29 }}}}", (1..30).map(|n| format!("{{% set x{n} = [x{0}, x{0}] %}}", n - 1)).collect::<String>()),
+        format!(
+            "{{% set x0 = payload.text %}}{}{{{{ x29 }}}}",
+            (1..30).map(|n| format!("{{% set x{n} = x{0} ~ x{0} %}}", n - 1)).collect::<String>()
+        ),
+        format!(
+            "{{% set x0 = [1] %}}{}{{{{ x29 }}}}",
+            (1..30).map(|n| format!("{{% set x{n} = [x{0}, x{0}] %}}", n - 1)).collect::<String>()
+        ),
         "{{ payload.text | regex_replace('', payload.text) | regex_replace('', payload.text) }}".to_owned(),
         "{{ (payload.text * 100) | regex_search('(x+x+)+y') }}".to_owned(),
         "{{ payload.list | map('string') | join(payload.text * 1000) }}".to_owned(),
@@ -88,7 +94,9 @@ fn schemas_end_within_their_limits() {
         let hook = hook(|hook| hook["triggerSchema"] = schema);
         Rules::compile(&hook, &Limits::default())
     };
-    let rules = compile(json!({"type": "object", "properties": {"a": {"type": "string", "pattern": "^(x+x+)+y$"}}})).unwrap();
+    let rules =
+        compile(json!({"type": "object", "properties": {"a": {"type": "string", "pattern": "^(x+x+)+y$"}}}))
+            .unwrap();
     let started = Instant::now();
     let message = message(&json!({"a": "x".repeat(100_000)}).to_string());
     assert_eq!(rules.decide(&event(&message)).outcome(), "schema-mismatch");

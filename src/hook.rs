@@ -124,6 +124,12 @@ struct DocumentBinding {
 impl Hook {
     /// Reads a document under the name it is (to be) registered with. All faults are reported at once.
     pub fn from_json(name: &HookName, value: &Value) -> Result<Hook, Vec<Problem>> {
+        if schema::depth(value) > MAX_DEPTH {
+            return Err(vec![Problem::new(
+                "",
+                format!("the document is nested deeper than {MAX_DEPTH} levels"),
+            )]);
+        }
         let mut problems = SCHEMA.problems(value, "");
         if !problems.is_empty() {
             return Err(problems);
@@ -203,6 +209,8 @@ impl Hook {
     }
 }
 
+/// Levels of nesting of a document: JSON parsers commonly stop at 128, and whoever walks a document recurses.
+const MAX_DEPTH: usize = 100;
 /// Longest routing-key pattern in bytes: an AMQP short string.
 const MAX_PATTERN_BYTES: usize = 255;
 

@@ -4,6 +4,9 @@
 //! look at the task. Where the task is to be compared with an expected one, what differs by nature (`created` and other
 //! moments, slugids) is fixed by giving `--now` and `--task-id`; both have defaults that never change.
 
+pub mod cases;
+pub mod diff;
+
 use std::fmt;
 
 use anyhow::{Context as _, bail};
@@ -11,7 +14,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
-use crate::hook::{Hook, HookFile, HookName, Located, Problem, parse_document};
+use crate::hook::{Hook, HookFile, HookName, Located, Problem, ReadError, parse_document};
 use crate::router::decide::{Decision, Event, FiredBy, Limits, Rules};
 
 /// The task id of a dry run, unless another is given.
@@ -79,10 +82,19 @@ impl fmt::Display for RenderReport {
     }
 }
 
-/// Reads a hook file's text; the error lists all faults with their lines.
-pub fn load_hook(text: &str) -> anyhow::Result<Hook> {
-    let file = HookFile::parse(text).context("the hook file is neither YAML nor JSON")?;
-    file.hook(None).map_err(|problems| faults(&file, &problems))
+/// `pulsehook hook validate`: the name of the hook, if document, filter, triggerSchema and template are all right; else
+/// all faults with their lines.
+pub fn validate(text: &str, limits: &Limits) -> Result<HookName, Vec<Located>> {
+    let file = HookFile::parse(text).map_err(|error| {
+        let (line, message) = match error {
+            ReadError::Syntax { line, message, .. } => (line, message),
+            other => (1, other.to_string()),
+        };
+        vec![Located { line, problem: Problem::new("", message) }]
+    })?;
+    let hook = file.hook(None).map_err(|problems| file.locate(&problems))?;
+    Rules::compile(&hook, limits).map_err(|problems| file.locate(&problems))?;
+    Ok(hook.name)
 }
 
 /// Reads a hook file's text and compiles it; the error lists all faults with their lines.
@@ -186,3 +198,6 @@ impl EventFile {
         Ok(event)
     }
 }
+
+#[cfg(test)]
+mod tests;

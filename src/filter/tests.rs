@@ -1,13 +1,10 @@
 use super::*;
-use minijinja::context;
 
 fn message() -> Value {
-    context! {
-        payload => context! {
-            r#ref => "refs/heads/try", forced => false, draft => "", commits => vec![1, 2], user => context! { name => "a" },
-        },
-        routingKey => "github.push",
-    }
+    Value::from(minijinja::value::Serde(&serde_json::json!({
+        "payload": {"ref": "refs/heads/try", "forced": false, "draft": "", "commits": [1, 2], "user": {"name": "a"}},
+        "routingKey": "github.push",
+    })))
 }
 
 fn verdict(source: &str) -> Result<Verdict, String> {

@@ -27,7 +27,7 @@ pub enum ReadError {
         /// What the parser found.
         message: String,
     },
-    /// Longer than [`MAX_FILE_BYTES`].
+    /// Longer than 4 MiB.
     #[error("is longer than {MAX_FILE_BYTES} bytes")]
     TooLong,
 }
@@ -43,8 +43,7 @@ pub fn parse_document(text: &str) -> Result<Value, ReadError> {
         return Ok(value);
     }
     serde_saphyr::from_str(text).map_err(|error| {
-        let (line, column) =
-            error.location().map_or((1, 1), |at| (u64::from(at.line()), u64::from(at.column())));
+        let (line, column) = error.location().map_or((1, 1), |at| (at.line(), at.column()));
         let rendered = error
             .without_snippet()
             .render_with_options(serde_saphyr::render_options! { snippets: serde_saphyr::SnippetMode::Off });

@@ -144,7 +144,7 @@ impl Rules {
             Err(error) => return Decision::NotJson { message: error.to_string() },
         };
         let fire = Arc::new(self.fire(event));
-        let context = Context::new(fire.clone(), payload.clone());
+        let context = Context::value(fire.clone(), payload.clone());
         match self.filter.as_ref().map(|filter| filter.decide(&context)) {
             None | Some(Ok(Verdict::Yes)) => {}
             Some(Ok(Verdict::No { term, saw })) => return Decision::Filtered { term, saw },

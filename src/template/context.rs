@@ -92,7 +92,7 @@ pub struct Context {
 
 impl Context {
     /// The context value for one message.
-    pub fn new(fire: Arc<Fire>, payload: Value) -> Value {
+    pub fn value(fire: Arc<Fire>, payload: Value) -> Value {
         Value::from_object(Context { fire, payload })
     }
 }
@@ -155,7 +155,7 @@ pub struct Scope {
 
 impl Scope {
     /// `names` in front of `parent`.
-    pub fn new(parent: Value, names: Vec<(Arc<str>, Value)>) -> Value {
+    pub fn value(parent: Value, names: Vec<(Arc<str>, Value)>) -> Value {
         Value::from_object(Scope { names, parent })
     }
 }

@@ -5,7 +5,8 @@
 //! filter with a hyphen that minijinja doesn't have. The rule holds per string, so both syntaxes can stand in one
 //! template. In a string of this syntax the library's rules apply:
 //!
-//! - the head is a quoted literal or the name of a value of the context; filters follow from left to right;
+//! - the head is a quoted literal or the name of a value of the context; filters follow from left to right; a dotted
+//!   name that starts with one of the context (`payload.label`) is looked up too, and must be there;
 //! - an unknown name or filter leaves the whole `{{…}}` as it was; but an unknown, non-blank name *with* a filter is a
 //!   literal (this is what makes `2 days` work, which the library's own examples intended);
 //! - results are not expanded again.
@@ -142,10 +143,9 @@ pub fn render(segments: &[Segment], context: &Value, fire: &Fire) -> Result<Stri
             Segment::Expression { raw, head, filters } => {
                 let value = match head {
                     Head::Literal(literal) => Some(Value::from(&**literal)),
-                    Head::Name(name) => match context.get_attr(name) {
-                        Ok(value) if !value.is_undefined() => Some(value),
-                        _ if !filters.is_empty() => Some(Value::from(&**name)),
-                        _ => None,
+                    Head::Name(name) => match look_up(name, context)? {
+                        None if !filters.is_empty() => Some(Value::from(&**name)),
+                        found => found,
                     },
                 };
                 match value {
@@ -159,6 +159,21 @@ pub fn render(segments: &[Segment], context: &Value, fire: &Fire) -> Result<Stri
         }
     }
     Ok(text)
+}
+
+fn look_up(name: &str, context: &Value) -> Result<Option<Value>, TemplateError> {
+    let mut parts = name.split('.');
+    let mut at = match context.get_attr(parts.next().unwrap_or_default()) {
+        Ok(value) if !value.is_undefined() => value,
+        _ => return Ok(None),
+    };
+    for part in parts {
+        at = at.get_attr(part).unwrap_or(Value::UNDEFINED);
+        if at.is_undefined() {
+            return Err(TemplateError::new(format!("'{name}' is undefined")));
+        }
+    }
+    Ok(Some(at))
 }
 
 fn apply(mut value: Value, filters: &[Filter], fire: &Fire) -> Result<String, TemplateError> {

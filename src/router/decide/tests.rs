@@ -132,7 +132,7 @@ fn an_undefined_name_is_named_with_its_place() {
         (
             json!({"a": "{% if payload.a == 1 %}x{% endif %}"}),
             "{}",
-            "task.payload.a: a value is undefined (line 1 of the string)",
+            "task.payload.a: 'payload.a' is undefined (line 1 of the string)",
         ),
         (json!({"{{ payload.k }}": 1}), "{}", "task.payload[\"{{ payload.k }}\"]: 'payload.k' is undefined"),
     ] {

@@ -23,7 +23,7 @@ fn fire() -> Fire {
 #[test]
 fn every_entry_works_as_its_example_says() {
     let environment = environment::shared(100_000);
-    let context = Context::new(Arc::new(fire()), Value::from_pairs([("ref", "refs/heads/main")]));
+    let context = Context::value(Arc::new(fire()), Value::from_pairs([("ref", "refs/heads/main")]));
     for function in all() {
         let (source, expected) = function.example;
         crate::template::guard::check(source, 1000, &|_| false)
@@ -54,9 +54,9 @@ fn every_entry_works_as_its_example_says() {
 fn there_is_nothing_that_the_table_does_not_tell() {
     let environment = environment::shared(100_000);
     let printed = format!("{environment:?}");
-    for (section, kind) in [("filters: {", Kind::Filter), ("tests: {", Kind::Test)] {
+    for (section, kind) in [("filters: [", Kind::Filter), ("tests: [", Kind::Test)] {
         let start = printed.find(section).unwrap() + section.len();
-        let list = &printed[start..start + printed[start..].find('}').unwrap()];
+        let list = &printed[start..start + printed[start..].find(']').unwrap()];
         let there: BTreeSet<&str> = list
             .split(',')
             .map(|name| name.trim().trim_matches('"'))

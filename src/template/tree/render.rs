@@ -263,7 +263,7 @@ impl<'a> Renderer<'a> {
                 state.push(("last", Value::from(index + 1 == length)));
             }
             variables.push(("loop".into(), Value::from_pairs(state)));
-            body(self, &Scope::new(context.clone(), variables))?;
+            body(self, &Scope::value(context.clone(), variables))?;
         }
         Ok(())
     }

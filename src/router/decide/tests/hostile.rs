@@ -65,15 +65,13 @@ fn statements_in_keys_end_within_their_limits() {
     let big = json!({"list": [{"{% for a in range(10000) %}": "{{ payload.text }}"}]});
     assert!(matches!(outcome(big), Ok(Decision::TemplateError { exceeded: true, .. })));
     let mut deep = json!("{{ 1 }}");
-    for _ in 0..5000 {
+    for _ in 0..120 {
         deep = json!([deep]);
     }
-    // A document so deep never comes through a JSON parser; ours must not rely on that.
-    let hook = hook(|hook| hook["task"]["payload"] = json!({"a": deep}));
-    let problems = Rules::compile(&hook, &Limits::default()).err().unwrap();
+    let mut document = hook(|_| {}).to_json();
+    document["task"]["payload"] = json!({"a": deep});
+    let problems = Hook::from_json(&"proj-demo/on-push".parse().unwrap(), &document).unwrap_err();
     assert!(problems[0].message.contains("nested deeper"), "{problems:?}");
-    // Dropping what serde_json made of it would recurse as deep.
-    std::mem::forget(hook);
 }
 
 #[test]

@@ -21,6 +21,7 @@ pub mod hawk;
 mod nonce;
 mod role;
 pub mod scope;
+pub mod service;
 pub mod signer;
 
 mod clients;
@@ -83,6 +84,19 @@ pub struct RoleConfig {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct ConfigError(pub String);
+
+/// A Taskcluster deployment, and the credentials with which it is asked (for the expansion of roles).
+#[derive(Debug, Clone, Copy)]
+pub struct Deployment<'a> {
+    /// Its root URL.
+    pub root_url: &'a str,
+    /// The client's id.
+    pub client_id: &'a str,
+    /// The client's access token.
+    pub access_token: &'a pulse::Secret,
+    /// Certificate of temporary credentials; empty for permanent ones.
+    pub certificate: &'a pulse::Secret,
+}
 
 /// One call, as far as its sender's identity depends on it.
 #[derive(Debug, Clone, Copy)]
@@ -156,12 +170,11 @@ enum Source {
 }
 
 impl Authenticator {
-    /// Builds it from its configuration; `queue` names the deployment, and the credentials with which roles are
-    /// expanded there. Every mistake is reported.
-    pub fn new(config: &Config, queue: &crate::queue::Config) -> Result<Self, Vec<ConfigError>> {
+    /// Builds it from its configuration; mode `taskcluster` asks `deployment`. Every mistake is reported.
+    pub fn new(config: &Config, deployment: Deployment<'_>) -> Result<Self, Vec<ConfigError>> {
         let source = match config.mode {
             Mode::Static => Source::Static(clients::Clients::new(config)?),
-            Mode::Taskcluster => Source::Taskcluster(Box::new(remote::Remote::new(config, queue)?)),
+            Mode::Taskcluster => Source::Taskcluster(Box::new(remote::Remote::new(config, deployment)?)),
         };
         Ok(Self { source, nonces: nonce::Nonces::default() })
     }

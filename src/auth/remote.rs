@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::service::{Answer, Limits, Service, retry_after};
 use super::signer::Signer;
-use super::{ANONYMOUS, AuthError, Call, Config, ConfigError, Identity, ScopeSet};
-use crate::queue::http::{Answer, Limits, Service};
+use super::{ANONYMOUS, AuthError, Call, Config, ConfigError, Deployment, Identity, ScopeSet};
 
 /// How long the anonymous role's scopes are kept: a change counts within seconds.
 const ANONYMOUS_CACHE: Duration = Duration::from_secs(5);
@@ -51,7 +51,7 @@ struct Expanded {
 }
 
 impl Remote {
-    pub fn new(config: &Config, queue: &crate::queue::Config) -> Result<Self, Vec<ConfigError>> {
+    pub fn new(config: &Config, queue: Deployment<'_>) -> Result<Self, Vec<ConfigError>> {
         let mut errors = Vec::new();
         for (option, used) in [
             ("anonymous", !config.anonymous.is_empty()),
@@ -64,7 +64,7 @@ impl Remote {
                 )));
             }
         }
-        let built = Service::new(&queue.root_url, LIMITS)
+        let built = Service::new(queue.root_url, LIMITS)
             .map_err(|error| format!("queue.root_url: {error}"))
             .and_then(|service| {
                 let token =
@@ -72,7 +72,7 @@ impl Remote {
                 let certificate =
                     queue.certificate.resolve().map_err(|error| format!("queue.certificate: {error}"))?;
                 let certificate = Some(certificate.as_str()).filter(|text| !text.is_empty());
-                Signer::new(&queue.client_id, &token, certificate, service.host(), service.port())
+                Signer::new(queue.client_id, &token, certificate, service.host(), service.port())
                     .map(|signer| (service, signer))
                     .map_err(|error| format!("queue: {error}"))
             });
@@ -168,14 +168,12 @@ fn unavailable(reason: String) -> AuthError {
 }
 
 fn foreign(answer: &Answer) -> AuthError {
-    let seconds = answer.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
     AuthError::Unavailable {
         reason: format!(
             "status {}, {} bytes, which is no answer of an auth service (check queue.root_url and what stands between)",
             answer.status.as_u16(),
             answer.body.len()
         ),
-        retry_after: seconds
-            .map(|seconds: u64| Duration::from_secs(seconds).min(crate::queue::MAX_RETRY_AFTER)),
+        retry_after: retry_after(&answer.headers),
     }
 }

@@ -36,7 +36,7 @@ fn fixed() -> Authenticator {
         scopes = ["hooks:get:open:*"]
         "#,
     );
-    Authenticator::new(&config, &crate::queue::Config::default())
+    Authenticator::new(&config, crate::queue::Config::default().deployment())
         .unwrap_or_else(|errors| panic!("{errors:?}"))
 }
 
@@ -285,7 +285,7 @@ fn every_mistake_in_the_configuration_is_reported() {
         scopes = ["assume:r"]
         "#,
     );
-    let errors = Authenticator::new(&wrong, &crate::queue::Config::default()).err().unwrap();
+    let errors = Authenticator::new(&wrong, crate::queue::Config::default().deployment()).err().unwrap();
     let text: Vec<String> = errors.iter().map(ToString::to_string).collect();
     assert_eq!(text.len(), 5, "{text:#?}");
     assert!(text.iter().any(|error| error.contains("PULSEHOOK_NOT_SET")));
@@ -340,7 +340,7 @@ fn by_service(root_url: String) -> Authenticator {
         access_token: pulse::Secret::new("router-token"),
         ..crate::queue::Config::default()
     };
-    Authenticator::new(&config("mode = \"taskcluster\""), &queue)
+    Authenticator::new(&config("mode = \"taskcluster\""), queue.deployment())
         .unwrap_or_else(|errors| panic!("{errors:?}"))
 }
 
@@ -394,6 +394,6 @@ fn the_modes_options_do_not_mix() {
     let mixed = config("mode = \"taskcluster\"\nanonymous = [\"x\"]");
     let queue =
         crate::queue::Config { access_token: pulse::Secret::new("t"), ..crate::queue::Config::default() };
-    let errors = Authenticator::new(&mixed, &queue).err().unwrap();
+    let errors = Authenticator::new(&mixed, queue.deployment()).err().unwrap();
     assert!(errors[0].to_string().contains("auth.anonymous"), "{errors:?}");
 }

@@ -7,6 +7,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::queue::MAX_RETRY_AFTER;
 use crate::queue::local::{Config as LocalConfig, Credentials, Data, LocalQueue, serve};
 use crate::queue::same_definition;
 
@@ -301,7 +302,7 @@ fn an_answer_of_somebody_else_is_never_the_services_verdict() {
 fn retry_after_is_seconds_or_a_date_and_bounded() {
     let of = |text: &str| {
         let mut headers = HeaderMap::new();
-        headers.insert(RETRY_AFTER, text.parse().unwrap());
+        headers.insert(http::header::RETRY_AFTER, text.parse().unwrap());
         retry_after(&headers)
     };
     assert_eq!(of("5"), Some(Duration::from_secs(5)));

@@ -93,6 +93,11 @@ pub struct Service {
 impl Service {
     /// A client for `root_url`; nothing is connected yet.
     pub fn new(root_url: &str, limits: Limits) -> Result<Self, ServiceError> {
+        Self::trusting(root_url, limits, None)
+    }
+
+    /// With `roots` in place of the system's certificate store.
+    fn trusting(root_url: &str, limits: Limits, roots: Option<RootCertStore>) -> Result<Self, ServiceError> {
         let bad = |reason: &str| ServiceError::RootUrl { url: shown(root_url), reason: reason.to_owned() };
         let uri: Uri = root_url.parse().map_err(|_| bad("it is not a URL"))?;
         let scheme = match uri.scheme_str() {
@@ -114,11 +119,13 @@ impl Service {
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| tls(error.to_string()))?;
-        // Plain HTTP must work on a machine without any certificates.
-        let config = if scheme == Scheme::HTTPS {
-            builder.with_native_roots().map_err(|error| tls(error.to_string()))?
-        } else {
-            builder.with_root_certificates(RootCertStore::empty())
+        let config = match roots {
+            Some(roots) => builder.with_root_certificates(roots),
+            None if scheme == Scheme::HTTPS => {
+                builder.with_native_roots().map_err(|error| tls(error.to_string()))?
+            }
+            // Plain HTTP must work on a machine without any certificates.
+            None => builder.with_root_certificates(RootCertStore::empty()),
         }
         .with_no_client_auth();
 
@@ -244,3 +251,6 @@ fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,12 +18,13 @@ use serde_json::Value;
 
 pub mod command;
 pub mod definition;
-pub mod http;
 pub mod local;
 pub mod taskcluster;
 
 pub use definition::same_definition;
 pub use taskcluster::Taskcluster;
+
+pub use crate::auth::service::MAX_RETRY_AFTER;
 
 /// What the router needs of a queue service.
 #[async_trait]
@@ -112,9 +113,6 @@ pub enum QueryError {
     },
 }
 
-/// The longest wait that a `Retry-After` can ask for: a service that says "next week" is asked again sooner.
-pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(15 * 60);
-
 /// The largest task definition that the queue service takes, in bytes (its limit for JSON bodies).
 pub const MAX_TASK_BYTES: usize = 10 * 1024 * 1024;
 
@@ -151,6 +149,18 @@ impl Default for Config {
             connect_timeout_seconds: 10,
             concurrency: 64,
             idle_seconds: 60,
+        }
+    }
+}
+
+impl Config {
+    /// The deployment and credentials, for asking its auth service.
+    pub fn deployment(&self) -> crate::auth::Deployment<'_> {
+        crate::auth::Deployment {
+            root_url: &self.root_url,
+            client_id: &self.client_id,
+            access_token: &self.access_token,
+            certificate: &self.certificate,
         }
     }
 }

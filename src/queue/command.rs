@@ -8,7 +8,7 @@ use clap::Args;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::local::{Config, Credentials, Data, LocalQueue, serve};
+use super::local::{Config, Credentials, Data, LocalQueue};
 
 /// A recording stand-in for the Taskcluster Queue: takes tasks and keeps them, runs nothing
 #[derive(Debug, Args)]
@@ -60,12 +60,13 @@ pub async fn run(args: LocalQueueArgs) -> anyhow::Result<()> {
     println!("listening on http://{}", listener.local_addr()?);
     println!("recording tasks in {described}; this stand-in runs nothing");
     let mut terminate = signal(SignalKind::terminate())?;
-    serve(listener, queue.routes(), async move {
-        tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
-            _ = terminate.recv() => {}
-        }
-    })
-    .await;
+    queue
+        .serve(listener, async move {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+        })
+        .await;
     Ok(())
 }

@@ -139,6 +139,11 @@ impl LocalQueue {
     pub fn routes(&self) -> axum::Router {
         routes::routes(self.clone())
     }
+
+    /// Serves it on a listener of its own until `shutdown` ends; see [`serve`].
+    pub async fn serve(&self, listener: tokio::net::TcpListener, shutdown: impl Future<Output = ()> + Send) {
+        serve(listener, self.routes().fallback(routes::nothing_here), shutdown).await;
+    }
 }
 
 impl Inner {

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::http::{Answer, CallError, Limits, Service, ServiceError};
-use super::{Config, CreateError, MAX_RETRY_AFTER, MAX_TASK_BYTES, QueryError, QueueService};
+use super::{Config, CreateError, MAX_TASK_BYTES, QueryError, QueueService};
+use crate::auth::service::{Answer, CallError, Limits, Service, ServiceError, retry_after};
 use crate::auth::signer::{CredentialsError, Signer};
 
 /// Largest answer to createTask or ping: a task status is some hundred bytes, an error repeats parts of the task.
@@ -234,19 +234,6 @@ fn foreign(answer: &Answer) -> String {
         answer.status.as_u16(),
         answer.body.len(),
     )
-}
-
-/// `Retry-After`: seconds, or a date.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let wait = match text.parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let date = chrono::DateTime::parse_from_rfc2822(text).ok()?;
-            (date.to_utc() - chrono::Utc::now()).to_std().unwrap_or(Duration::ZERO)
-        }
-    };
-    Some(wait.min(MAX_RETRY_AFTER))
 }
 
 impl From<CreateError> for QueryError {

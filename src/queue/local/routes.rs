@@ -108,22 +108,26 @@ async fn status(State(queue): State<LocalQueue>, Path(task_id): Path<String>) ->
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Page {
+struct Listing {
     limit: Option<usize>,
     continuation_token: Option<u64>,
 }
 
+/// What a process of its own answers to anything else.
+pub(super) async fn nothing_here() -> Problem {
+    Problem::new(404, "ResourceNotFound", "this is pulsehook's local queue, which has no such route")
+}
+
 /// Not a route of the real Queue: everything that was recorded, in order of arrival.
-async fn list(State(queue): State<LocalQueue>, Query(page): Query<Page>) -> Result<Response, Problem> {
-    let limit = page.limit.unwrap_or(MAX_PAGE).clamp(1, MAX_PAGE);
-    let after = page.continuation_token.unwrap_or(0);
+async fn list(State(queue): State<LocalQueue>, Query(listing): Query<Listing>) -> Result<Response, Problem> {
+    let limit = listing.limit.unwrap_or(MAX_PAGE).clamp(1, MAX_PAGE);
+    let after = listing.continuation_token.unwrap_or(0);
+    let page = queue.0.storage.list(after, limit).await.map_err(internal)?;
     let total = queue.0.storage.count().await.map_err(internal)?;
-    let records = queue.0.storage.list(after, limit).await.map_err(internal)?;
-    let last = records.last().map_or(after, |(position, _)| *position);
-    let more = records.len() == limit;
-    let tasks = records
+    let tasks = page
+        .records
         .into_iter()
-        .map(|(_, record)| {
+        .map(|record| {
             let task: Value = serde_json::from_str(&record.definition).map_err(internal)?;
             Ok(json!({
                 "taskId": record.task_id, "task": task, "clientId": record.client_id,
@@ -132,8 +136,8 @@ async fn list(State(queue): State<LocalQueue>, Query(page): Query<Page>) -> Resu
         })
         .collect::<Result<Vec<_>, Problem>>()?;
     let mut answer = json!({ "total": total, "tasks": tasks });
-    if more {
-        answer["continuationToken"] = json!(last.to_string());
+    if let Some(next) = page.next {
+        answer["continuationToken"] = json!(next.to_string());
     }
     Ok(axum::Json(answer).into_response())
 }

@@ -1,28 +1,26 @@
 //! Where the local queue keeps tasks: a SQLite file with one writer thread, or memory.
 //!
-//! Commits group by themselves: the writer takes whatever waits, at most [`BATCH`], into one transaction and
-//! answers all of it after the commit. A lone call waits for nobody.
+//! Commits group by themselves: the writer takes whatever waits into one transaction and answers all of it after
+//! the commit. A lone call waits for nobody.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{SecondsFormat, Utc};
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::Connection;
 use serde_json::{Map, Value};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Data, OpenError};
 use crate::queue::definition::same_json;
 
-/// Tasks in one transaction: enough to amortise the commit, few enough that none waits long for it.
-const BATCH: usize = 500;
+mod sqlite;
 
 /// Calls that wait for the writer; further ones wait at their connection.
 const BACKLOG: usize = 4096;
 
-/// The file's format.
-const VERSION: i64 = 1;
+/// Bytes of definitions on one page of a listing; a page has at least one task.
+const PAGE_BYTES: usize = 32 << 20;
 
 /// A task as it is kept.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,6 +62,13 @@ pub(super) enum Created {
     Different,
 }
 
+/// Some of the tasks, in the order of their arrival.
+pub(super) struct Page {
+    pub records: Vec<Arc<Record>>,
+    /// The position after which the next page begins, if there is one.
+    pub next: Option<u64>,
+}
+
 /// Why storage failed, for the log and a 500.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(super) enum StorageError {
@@ -98,12 +103,12 @@ impl Storage {
             Data::Memory => return Ok(Self::Memory(Mutex::default())),
             Data::File(path) => path,
         };
-        let writer = open(path)?;
-        let reader = Arc::new(Mutex::new(open(path)?));
+        let writer = sqlite::open(path)?;
+        let reader = Arc::new(Mutex::new(sqlite::open(path)?));
         let (sender, receiver) = mpsc::channel(BACKLOG);
         std::thread::Builder::new()
             .name("local-queue".to_owned())
-            .spawn(move || write(writer, receiver))
+            .spawn(move || sqlite::write(writer, receiver))
             .map_err(OpenError::Thread)?;
         Ok(Self::File { writer: sender, reader })
     }
@@ -135,20 +140,21 @@ impl Storage {
                 let memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
                 Ok(memory.index.get(&task_id).map(|&index| memory.records[index].clone()))
             }
-            Self::File { .. } => self.read(move |connection| get(connection, &task_id)).await,
+            Self::File { .. } => self.read(move |connection| sqlite::get(connection, &task_id)).await,
         }
     }
 
-    /// The tasks in the order of their arrival, with their positions: after position `after`, at most `limit`.
-    pub async fn list(&self, after: u64, limit: usize) -> Result<Vec<(u64, Arc<Record>)>, StorageError> {
+    /// The tasks after position `after`, at most `limit`.
+    pub async fn list(&self, after: u64, limit: usize) -> Result<Page, StorageError> {
         match self {
             Self::Memory(memory) => {
                 let memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
                 let skip = usize::try_from(after).unwrap_or(usize::MAX);
-                let records = memory.records.iter().enumerate().skip(skip).take(limit);
-                Ok(records.map(|(index, record)| (index as u64 + 1, record.clone())).collect())
+                let records = memory.records.iter().enumerate().skip(skip);
+                let records = records.map(|(index, record)| Ok((index as u64 + 1, record.clone())));
+                page(records, limit).map_err(StorageError::from)
             }
-            Self::File { .. } => self.read(move |connection| list(connection, after, limit)).await,
+            Self::File { .. } => self.read(move |connection| sqlite::list(connection, after, limit)).await,
         }
     }
 
@@ -181,102 +187,27 @@ impl Storage {
     }
 }
 
-fn open(path: &Path) -> Result<Connection, OpenError> {
-    let failed = |source| OpenError::File { path: path.display().to_string(), source };
-    let connection = Connection::open(path).map_err(failed)?;
-    connection.busy_timeout(std::time::Duration::from_secs(10)).map_err(failed)?;
-    let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed)?;
-    if found > VERSION {
-        return Err(OpenError::TooNew { path: path.display().to_string(), found, known: VERSION });
-    }
-    connection
-        .execute_batch(&format!(
-            "PRAGMA journal_mode = WAL;
-             PRAGMA synchronous = FULL;
-             BEGIN IMMEDIATE;
-             CREATE TABLE IF NOT EXISTS tasks (
-                 position INTEGER PRIMARY KEY AUTOINCREMENT,
-                 task_id TEXT NOT NULL UNIQUE,
-                 definition TEXT NOT NULL,
-                 client_id TEXT NOT NULL,
-                 authorized_scopes TEXT NOT NULL,
-                 received TEXT NOT NULL
-             ) STRICT;
-             PRAGMA user_version = {VERSION};
-             COMMIT;"
-        ))
-        .map_err(failed)?;
-    Ok(connection)
-}
-
-fn write(mut connection: Connection, mut receiver: mpsc::Receiver<(Record, Answer)>) {
-    let mut batch = Vec::with_capacity(BATCH);
-    while receiver.blocking_recv_many(&mut batch, BATCH) > 0 {
-        let results = commit(&mut connection, &batch);
-        for (index, (_, answer)) in batch.drain(..).enumerate() {
-            // Nobody waits for the answer when its connection is gone.
-            let _ = answer.send(match &results {
-                Ok(results) => Ok(results[index]),
-                Err(error) => Err(error.clone()),
-            });
+/// As many records as fit a page.
+fn page(
+    records: impl Iterator<Item = rusqlite::Result<(u64, Arc<Record>)>>,
+    limit: usize,
+) -> rusqlite::Result<Page> {
+    let mut page = Page { records: Vec::new(), next: None };
+    let mut bytes = 0;
+    for record in records {
+        let (position, record) = record?;
+        if page.records.len() >= limit || bytes >= PAGE_BYTES {
+            return Ok(page);
         }
+        bytes += record.definition.len();
+        page.records.push(record);
+        page.next = Some(position);
     }
+    page.next = None;
+    Ok(page)
 }
 
-fn commit(connection: &mut Connection, batch: &[(Record, Answer)]) -> Result<Vec<Created>, StorageError> {
-    let transaction = connection.transaction()?;
-    let results = batch.iter().map(|(record, _)| insert(&transaction, record)).collect::<Result<_, _>>()?;
-    transaction.commit()?;
-    Ok(results)
-}
-
-fn insert(connection: &Connection, record: &Record) -> Result<Created, StorageError> {
-    let scopes = Value::from(record.authorized_scopes.clone()).to_string();
-    let changed = connection
-        .prepare_cached(
-            "INSERT INTO tasks (task_id, definition, client_id, authorized_scopes, received)
-             VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (task_id) DO NOTHING",
-        )?
-        .execute(params![record.task_id, record.definition, record.client_id, scopes, record.received])?;
-    if changed == 1 {
-        return Ok(Created::New);
-    }
-    let kept = get(connection, &record.task_id)?.ok_or(StorageError::Stopped)?;
-    Ok(compare(&kept.definition, &record.definition))
-}
-
-fn get(connection: &Connection, task_id: &str) -> rusqlite::Result<Option<Arc<Record>>> {
-    connection
-        .prepare_cached(
-            "SELECT task_id, definition, client_id, authorized_scopes, received FROM tasks WHERE task_id = ?1",
-        )?
-        .query_row([task_id], |row| record(row, 0))
-        .optional()
-}
-
-fn list(connection: &Connection, after: u64, limit: usize) -> rusqlite::Result<Vec<(u64, Arc<Record>)>> {
-    connection
-        .prepare_cached(
-            "SELECT position, task_id, definition, client_id, authorized_scopes, received FROM tasks
-             WHERE position > ?1 ORDER BY position LIMIT ?2",
-        )?
-        .query_map(params![i64::try_from(after).unwrap_or(i64::MAX), limit as i64], |row| {
-            Ok((row.get::<_, i64>(0)?.unsigned_abs(), record(row, 1)?))
-        })?
-        .collect()
-}
-
-fn record(row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<Arc<Record>> {
-    let scopes: String = row.get(first + 3)?;
-    Ok(Arc::new(Record {
-        task_id: row.get(first)?,
-        definition: row.get(first + 1)?,
-        client_id: row.get(first + 2)?,
-        authorized_scopes: serde_json::from_str(&scopes).unwrap_or_default(),
-        received: row.get(first + 4)?,
-    }))
-}
-
+/// What a create of `new` is where `kept` is stored.
 fn compare(kept: &str, new: &str) -> Created {
     let same = kept == new
         || match (serde_json::from_str::<Value>(kept), serde_json::from_str::<Value>(new)) {

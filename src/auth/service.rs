@@ -1,8 +1,8 @@
 //! One HTTP client of one Taskcluster deployment: pooled keep-alive connections, bounded in every direction.
 //!
-//! It knows connections, limits and time-outs; what an answer means is its callers' business (the queue
-//! client here, the auth service's client in `auth`). TLS trusts the system's certificate store, which the
-//! environment variables `SSL_CERT_FILE` and `SSL_CERT_DIR` replace.
+//! It knows connections, limits, time-outs and signatures; what an answer means is its callers' business (the
+//! client of the Queue in `queue`, that of the auth service here). TLS trusts the system's certificate store,
+//! which the environment variables `SSL_CERT_FILE` and `SSL_CERT_DIR` replace.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +17,9 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::Semaphore;
+
+/// The longest wait that a `Retry-After` can ask for: a service that says "next week" is asked again sooner.
+pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(15 * 60);
 
 /// Limits of a [`Service`].
 #[derive(Debug, Clone, Copy)]
@@ -90,6 +93,11 @@ pub struct Service {
 impl Service {
     /// A client for `root_url`; nothing is connected yet.
     pub fn new(root_url: &str, limits: Limits) -> Result<Self, ServiceError> {
+        Self::trusting(root_url, limits, None)
+    }
+
+    /// With `roots` in place of the system's certificate store.
+    fn trusting(root_url: &str, limits: Limits, roots: Option<RootCertStore>) -> Result<Self, ServiceError> {
         let bad = |reason: &str| ServiceError::RootUrl { url: shown(root_url), reason: reason.to_owned() };
         let uri: Uri = root_url.parse().map_err(|_| bad("it is not a URL"))?;
         let scheme = match uri.scheme_str() {
@@ -111,11 +119,13 @@ impl Service {
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| tls(error.to_string()))?;
-        // Plain HTTP must work on a machine without any certificates.
-        let config = if scheme == Scheme::HTTPS {
-            builder.with_native_roots().map_err(|error| tls(error.to_string()))?
-        } else {
-            builder.with_root_certificates(RootCertStore::empty())
+        let config = match roots {
+            Some(roots) => builder.with_root_certificates(roots),
+            None if scheme == Scheme::HTTPS => {
+                builder.with_native_roots().map_err(|error| tls(error.to_string()))?
+            }
+            // Plain HTTP must work on a machine without any certificates.
+            None => builder.with_root_certificates(RootCertStore::empty()),
         }
         .with_no_client_auth();
 
@@ -206,6 +216,19 @@ impl Service {
     }
 }
 
+/// When an answer asks to come back: `Retry-After` in seconds or as a date, at most [`MAX_RETRY_AFTER`].
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?.trim();
+    let wait = match text.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let date = chrono::DateTime::parse_from_rfc2822(text).ok()?;
+            (date.to_utc() - chrono::Utc::now()).to_std().unwrap_or(Duration::ZERO)
+        }
+    };
+    Some(wait.min(MAX_RETRY_AFTER))
+}
+
 /// A URL without what might be a password.
 fn shown(url: &str) -> String {
     match url.rsplit_once('@') {
@@ -228,3 +251,6 @@ fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::hook::HookName;
-use crate::queue::http::{Limits, Service};
+use crate::auth::service::{Limits, Service};
 
 /// Answers beyond this are not read.
 const MAX_ANSWER: usize = 64 << 20;

@@ -1,5 +1,6 @@
 //! `pulsehook hook …`: hooks in files and at the router.
 
+mod offline;
 mod render;
 
 use std::io::Read as _;
@@ -28,6 +29,12 @@ pub(super) enum HookCommand {
     Delete(NameArgs),
     /// Show what a message would become: decision, reason, task. Needs no server.
     Render(render::RenderArgs),
+    /// Check hook files: document, filter, schema, template. Needs no server.
+    Validate(offline::ValidateArgs),
+    /// Run the cases in a folder: hooks, messages, and the tasks or reasons that are expected. Needs no server.
+    Test(offline::TestArgs),
+    /// List the functions and filters of templates.
+    Functions,
 }
 
 #[derive(Debug, Args)]
@@ -66,6 +73,9 @@ impl HookCommand {
             Self::List(args) => list(args).await?,
             Self::Delete(args) => delete(args).await?,
             Self::Render(args) => return render::run(args),
+            Self::Validate(args) => return offline::validate(&args),
+            Self::Test(args) => return offline::test(&args),
+            Self::Functions => offline::functions(),
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -3,10 +3,13 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use clap::Args;
 
-use crate::cli::render::{Options, render};
+use crate::cli::render::diff::differences;
+use crate::cli::render::{Options, RenderReport, render};
+use crate::hook::parse_document;
 use crate::router::decide::FiredBy;
 
 #[derive(Debug, Args)]
@@ -32,8 +35,11 @@ pub(in crate::cli) struct RenderArgs {
     /// The task id.
     #[arg(long, value_name = "SLUGID")]
     task_id: Option<String>,
+    /// Compare with the task of this file (JSON or YAML): print what differs, and exit with 1 if anything does.
+    #[arg(long, value_name = "TASK")]
+    expect: Option<PathBuf>,
     /// Print a JSON object instead of text.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "expect")]
     json: bool,
 }
 
@@ -52,10 +58,29 @@ pub(super) fn run(args: RenderArgs) -> anyhow::Result<ExitCode> {
         limits: Default::default(),
     };
     let report = render(&super::read(&args.file)?, &super::read(&args.message)?, &options)?;
+    if let Some(expect) = &args.expect {
+        return compare(expect, &report);
+    }
     if args.json {
         println!("{:#}", report.to_json());
     } else {
         print!("{report}");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn compare(expect: &std::path::Path, report: &RenderReport) -> anyhow::Result<ExitCode> {
+    let expected = parse_document(&super::read(expect)?).with_context(|| expect.display().to_string())?;
+    let found = differences("task", &expected, &report.task().unwrap_or_default(), false);
+    if found.is_empty() {
+        println!("{}: as expected", report.hook);
+        return Ok(ExitCode::SUCCESS);
+    }
+    if report.task().is_none() {
+        print!("{report}");
+    }
+    for difference in found {
+        print!("{difference}");
+    }
+    Ok(ExitCode::FAILURE)
 }

@@ -20,6 +20,7 @@ mod process;
 pub mod registry;
 mod retention;
 mod submit;
+pub mod trigger;
 mod undeliverable;
 
 use std::sync::Arc;
@@ -95,6 +96,7 @@ pub struct Parts {
 
 struct Settings {
     user: String,
+    trigger_exchange: String,
     router: Config,
     limits: Limits,
 }
@@ -105,6 +107,7 @@ struct Inner {
     queue: Arc<dyn QueueService>,
     config: Settings,
     task_ids: TaskIds,
+    trigger_key: trigger::TriggerKey,
     registry: Registry,
     keeper: keeper::Keeper,
     gate: Arc<Gate>,
@@ -155,6 +158,7 @@ impl Router {
         let store_id = parts.store.id().await?;
         let inner = Arc::new(Inner {
             task_ids: TaskIds::new(&parts.task_id_key, &store_id),
+            trigger_key: trigger::TriggerKey::new(&parts.task_id_key),
             registry: Registry::default(),
             keeper: Default::default(),
             gate: Gate::new(parts.router.submissions as usize),
@@ -171,7 +175,12 @@ impl Router {
             store: parts.store,
             transport: parts.transport,
             queue: parts.queue,
-            config: Settings { user: parts.user, router: parts.router, limits: parts.limits },
+            config: Settings {
+                trigger_exchange: naming::exchange(&parts.user, "trigger"),
+                user: parts.user,
+                router: parts.router,
+                limits: parts.limits,
+            },
         });
         for row in inner.store.hooks(None).await? {
             inner.register(&row);

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use clap::Args;
 use serde_json::Value;
 
-use crate::hook::HookName;
 use crate::auth::service::{Limits, Service};
+use crate::hook::HookName;
 
 /// Answers beyond this are not read.
 const MAX_ANSWER: usize = 64 << 20;

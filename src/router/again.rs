@@ -5,8 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use pulse::{Message, naming};
 
-use super::decide::{Decision, Event};
-use super::process::MessageContext;
+use super::decide::{Decision, Event, FiredBy};
 use super::registry::LiveHook;
 use super::{Inner, Router, now_ms, submit};
 use crate::hook::HookName;
@@ -130,7 +129,9 @@ impl Inner {
         let decided = self
             .deciders
             .run(move || {
-                let context = MessageContext::of(&message);
+                let context = inner.context(&hook.name, &message).ok_or(
+                    "the stored trigger does not carry this router's mark; was keys.task_id changed?",
+                )?;
                 let rules = hook.rules(&inner.config.limits).map_err(ToOwned::to_owned)?;
                 let event = Event {
                     message: &message,
@@ -214,7 +215,10 @@ impl Inner {
             version: hook.version,
             task_id: task_id.clone(),
             occurrence: 0,
-            fired_by: MessageContext::of(&message).fired_by.as_str(),
+            fired_by: self
+                .context(&hook.name, &message)
+                .map_or(FiredBy::PulseMessage, |context| context.fired_by)
+                .as_str(),
             fired_at: now,
             epoch: 0,
             digest: None,

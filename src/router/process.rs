@@ -15,22 +15,33 @@ use super::decide::{Decision, Event, FiredBy};
 use super::identity::{Identity, Repeat, identify};
 use super::registry::LiveHook;
 use super::submit::{Submission, error_json};
+use super::trigger::Trigger;
+use crate::hook::HookName;
 use crate::store::{DecisionRow, NewFire, PendingFire, Recorded};
 
 /// A store that refuses (a full disk, say) is asked again this often; the messages stay unacknowledged meanwhile.
 const STORE_RETRY: Duration = Duration::from_secs(1);
 
-/// What the headers of a message say of what fired it.
+/// What is known of a message besides itself.
 pub(super) struct MessageContext {
     pub fired_by: FiredBy,
     pub client_id: Option<String>,
     pub scheduled_for: Option<DateTime<Utc>>,
+    /// The task id that a trigger asks for.
+    pub task_id: Option<String>,
 }
 
-impl MessageContext {
-    /// The context of an ordinary message. Triggers are told from their exchange, key and MAC, never from headers alone.
-    pub fn of(_message: &Message) -> Self {
-        Self { fired_by: FiredBy::PulseMessage, client_id: None, scheduled_for: None }
+impl Inner {
+    /// The context of a message: a trigger's is in its headers, and believed with a valid MAC only. `None` for a message on
+    /// the trigger exchange that the router did not write.
+    pub(super) fn context(&self, hook: &HookName, message: &Message) -> Option<MessageContext> {
+        if message.exchange != self.config.trigger_exchange {
+            let fired_by = FiredBy::PulseMessage;
+            return Some(MessageContext { fired_by, client_id: None, scheduled_for: None, task_id: None });
+        }
+        let Trigger { fired_by, client_id, scheduled_for, task_id } =
+            self.trigger_key.verify(&self.config.user, hook, message)?;
+        Some(MessageContext { fired_by, client_id, scheduled_for, task_id })
     }
 }
 
@@ -183,8 +194,12 @@ impl Inner {
 }
 
 fn decide_one(inner: &Inner, hook: &LiveHook, base: NewFire) -> Entry {
-    let context = MessageContext::of(&base.message);
-    let decision = match hook.rules(&inner.config.limits) {
+    let Some(context) = inner.context(&hook.name, &base.message) else {
+        return Entry::Decision(decision(&base, "untrusted-trigger", UNTRUSTED.to_owned(), None));
+    };
+    let task_id = context.task_id.unwrap_or(base.task_id);
+    let base = NewFire { fired_by: context.fired_by.as_str(), task_id, ..base };
+    let decision_made = match hook.rules(&inner.config.limits) {
         Err(error) => {
             Decision::TemplateError { path: String::new(), message: error.to_owned(), exceeded: false }
         }
@@ -197,8 +212,7 @@ fn decide_one(inner: &Inner, hook: &LiveHook, base: NewFire) -> Entry {
             now: super::from_ms(base.fired_at),
         }),
     };
-    let base = NewFire { fired_by: context.fired_by.as_str(), ..base };
-    match decision {
+    match decision_made {
         Decision::Fire { task } => Entry::Fire(NewFire { task: Some(Bytes::from(task)), ..base }),
         failed if failed.is_error() => {
             let error = Some(error_json(failed.outcome(), &failed.reason()));
@@ -211,19 +225,26 @@ fn decide_one(inner: &Inner, hook: &LiveHook, base: NewFire) -> Entry {
         other => {
             let reason = other.reason();
             tracing::debug!(hook = %hook.name, message_id = ?base.message.properties.message_id, outcome = other.outcome(), %reason, "did not fire");
-            Entry::Decision(DecisionRow {
-                incarnation: base.incarnation,
-                at: base.fired_at,
-                exchange: base.message.exchange.clone(),
-                routing_key: base.message.routing_key.clone(),
-                message_id: base.message.properties.message_id.clone(),
-                outcome: other.outcome().to_owned(),
-                reason,
-                detail: match other.detail() {
-                    serde_json::Value::Null => None,
-                    detail => Some(detail.to_string()),
-                },
-            })
+            let detail = match other.detail() {
+                serde_json::Value::Null => None,
+                detail => Some(detail.to_string()),
+            };
+            Entry::Decision(decision(&base, other.outcome(), reason, detail))
         }
+    }
+}
+
+const UNTRUSTED: &str = "The message is on the trigger exchange but was not written by the router.";
+
+fn decision(base: &NewFire, outcome: &str, reason: String, detail: Option<String>) -> DecisionRow {
+    DecisionRow {
+        incarnation: base.incarnation,
+        at: base.fired_at,
+        exchange: base.message.exchange.clone(),
+        routing_key: base.message.routing_key.clone(),
+        message_id: base.message.properties.message_id.clone(),
+        outcome: outcome.to_owned(),
+        reason,
+        detail,
     }
 }

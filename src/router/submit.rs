@@ -236,7 +236,15 @@ impl Inner {
             Err(error) => return again(error.to_string()),
         };
         let now = super::now_ms();
-        let context = super::process::MessageContext::of(&message);
+        let Some(context) = self.context(&submission.hook.name, &message) else {
+            return Step::End(
+                FireState::Dead,
+                Some(error_json(
+                    "untrusted-trigger",
+                    "the stored trigger does not carry this router's mark; was keys.task_id changed?",
+                )),
+            );
+        };
         let rules = match registry::parse(&submission.hook.name, &document)
             .and_then(|hook| registry::compile(&hook, &self.config.limits))
         {

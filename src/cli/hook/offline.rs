@@ -51,6 +51,9 @@ pub(super) fn test(args: &TestArgs) -> anyhow::Result<ExitCode> {
 
 pub(super) fn functions() {
     for function in functions::all() {
-        println!("{}\n    {}\n    {} → {}", function.usage, function.summary, function.example.0, function.example.1);
+        println!(
+            "{}\n    {}\n    {} → {}",
+            function.usage, function.summary, function.example.0, function.example.1
+        );
     }
 }

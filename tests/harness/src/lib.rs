@@ -2,8 +2,10 @@
 
 pub mod proxy;
 pub mod rabbit;
+pub mod raw;
 pub mod wait;
 
 pub use proxy::Proxy;
 pub use rabbit::Rabbit;
+pub use raw::{RawMessage, RawPublisher};
 pub use wait::eventually;

@@ -2,11 +2,18 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use http::HeaderName;
+use pulse::Message;
+use serde_json::Value;
 
+use crate::accept::hash;
 use crate::config::{Config, SourceConfig};
-use crate::place::Places;
+use crate::limits::SourceLimits;
+use crate::place::{Places, Request};
+
 use crate::provider::{self, Handshake, Provider, Scheme, Timestamp, TimestampPlace, TokenPlace, Unit};
 use crate::signature::Verifier;
 
@@ -22,8 +29,38 @@ const FORBIDDEN_HEADERS: [&str; 4] = ["authorization", "cookie", "proxy-authoriz
 /// Every source by name.
 pub type Sources = HashMap<String, Arc<Source>>;
 
-/// A webhook source.
+/// Decides about a message and its parsed body: true to publish it; an error tells what could not be judged.
+pub type Filter = Arc<dyn Fn(&Message, &Value) -> Result<bool, String> + Send + Sync>;
+
+/// Makes a filter of an expression; an error tells what is wrong with it.
+pub type CompileFilter = Arc<dyn Fn(&str) -> Result<Filter, String> + Send + Sync>;
+
+pub use crate::config::Keep;
+
+/// Coalescing, checked.
 #[derive(Debug)]
+pub struct Coalesce {
+    key: Vec<Places>,
+    /// Length of the window.
+    pub window: Duration,
+    /// Which event becomes the message.
+    pub keep: Keep,
+}
+
+impl Coalesce {
+    /// What events of one key have in common. A place where nothing stands counts as such.
+    pub fn key(&self, source: &str, request: Request<'_>) -> [u8; 32] {
+        let texts: Vec<String> =
+            self.key.iter().map(|places| places.read(request).unwrap_or_default()).collect();
+        let parts: Vec<&[u8]> = [b"coalesce".as_slice(), source.as_bytes()]
+            .into_iter()
+            .chain(texts.iter().map(String::as_bytes))
+            .collect();
+        hash(&parts)
+    }
+}
+
+/// A webhook source.
 pub struct Source {
     /// Its name.
     pub name: String,
@@ -45,13 +82,24 @@ pub struct Source {
     pub headers: Vec<HeaderName>,
     /// HTTP status of a wrong signature.
     pub wrong_signature_status: u16,
+    /// What the source's own filter says.
+    pub filter: Option<Filter>,
+    /// Coalescing.
+    pub coalesce: Option<Coalesce>,
+    /// Refuse a body that came before under another, unsigned delivery id.
+    pub refuse_repeats: bool,
+    /// How long equal bodies without delivery ids count as one event.
+    pub merge_window: Duration,
+    /// Its share in a storm.
+    pub limits: SourceLimits,
+    large_message_told: AtomicBool,
 }
 
 /// Builds every source.
 ///
 /// # Errors
 /// Everything that is wrong, each with the source's name and what to do; never a secret.
-pub fn build(config: &Config) -> Result<Sources, Vec<String>> {
+pub fn build(config: &Config, compile: Option<&CompileFilter>) -> Result<Sources, Vec<String>> {
     let providers = provider::load(config.providers.as_deref()).map_err(|error| vec![error])?;
     let mut errors = Vec::new();
     let mut sources = Sources::new();
@@ -69,7 +117,7 @@ pub fn build(config: &Config) -> Result<Sources, Vec<String>> {
             ));
             continue;
         };
-        match Source::new(source, provider) {
+        match Source::new(source, provider, config, compile) {
             Ok(built) => {
                 if sources.insert(source.name.clone(), Arc::new(built)).is_some() {
                     errors.push(format!("{place}: the name is used twice; names of sources are unique"));
@@ -102,8 +150,26 @@ pub fn secrets(config: &SourceConfig) -> Result<Vec<String>, Vec<String>> {
 }
 
 impl Source {
-    fn new(config: &SourceConfig, provider: &Provider) -> Result<Self, Vec<String>> {
+    /// True the first time that it is asked.
+    pub fn first_large_message(&self) -> bool {
+        !self.large_message_told.swap(true, Ordering::Relaxed)
+    }
+
+    fn new(
+        config: &SourceConfig,
+        provider: &Provider,
+        bridge: &Config,
+        compile: Option<&CompileFilter>,
+    ) -> Result<Self, Vec<String>> {
         let mut errors = Vec::new();
+        let filter = filter(config, compile).unwrap_or_else(|error| {
+            errors.push(error);
+            None
+        });
+        let coalesce = coalesce(config, bridge).unwrap_or_else(|error| {
+            errors.push(error);
+            None
+        });
         let schemes = match schemes(config, provider) {
             Ok(schemes) => schemes,
             Err(error) => {
@@ -128,11 +194,49 @@ impl Source {
                 handshakes: provider.handshake.clone(),
                 headers,
                 wrong_signature_status: provider.wrong_signature_status,
+                filter,
+                coalesce,
+                refuse_repeats: config.refuse_repeats,
+                merge_window: Duration::from_secs(config.merge_seconds.unwrap_or(bridge.merge_seconds)),
+                limits: SourceLimits::new(
+                    config.per_second.unwrap_or(bridge.limits.source_per_second),
+                    config.burst.unwrap_or(bridge.limits.source_burst),
+                    config.concurrency.unwrap_or(bridge.limits.source_concurrency),
+                ),
+                large_message_told: AtomicBool::new(false),
             }),
             Ok(_) => Err(errors),
             Err(own) => Err(errors.into_iter().chain(own).collect()),
         }
     }
+}
+
+fn filter(config: &SourceConfig, compile: Option<&CompileFilter>) -> Result<Option<Filter>, String> {
+    match (&config.filter, compile) {
+        (None, _) => Ok(None),
+        (Some(expression), Some(compile)) => {
+            compile(expression).map(Some).map_err(|error| format!("filter: {error}"))
+        }
+        (Some(_), None) => Err("filter: filters are not available here".to_owned()),
+    }
+}
+
+fn coalesce(config: &SourceConfig, bridge: &Config) -> Result<Option<Coalesce>, String> {
+    let Some(coalesce) = &config.coalesce else { return Ok(None) };
+    if coalesce.key.is_empty() || coalesce.window_seconds == 0 {
+        return Err("coalesce needs a key and a window_seconds above 0".to_owned());
+    }
+    if coalesce.keep != Keep::First && bridge.spool.path.as_os_str().is_empty() {
+        return Err(
+            "coalesce with keep = \"last\" or \"count\" needs the spool, which keeps what is held back"
+                .to_owned(),
+        );
+    }
+    Ok(Some(Coalesce {
+        key: coalesce.key.clone(),
+        window: Duration::from_secs(coalesce.window_seconds),
+        keep: coalesce.keep,
+    }))
 }
 
 fn check_name(name: &str) -> Result<(), String> {

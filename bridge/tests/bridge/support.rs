@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use axum::body::Body;
 use axum::response::Response;
-use bridge::{Bridge, Config};
+use bridge::{Bridge, Config, Outside};
 use http::Request;
 use http_body_util::BodyExt as _;
 use pulse::{
@@ -60,6 +60,13 @@ impl Broker {
     pub fn messages(&self) -> Vec<Message> {
         self.messages.borrow().clone()
     }
+
+    /// Waits until the messages satisfy `enough`.
+    pub async fn wait(&self, what: &str, enough: impl Fn(&[Message]) -> bool) -> Vec<Message> {
+        let mut receiver = self.messages.subscribe();
+        let waited = tokio::time::timeout(DEADLINE, receiver.wait_for(|messages| enough(messages))).await;
+        waited.unwrap_or_else(|_| panic!("not in time: {what}")).unwrap().clone()
+    }
 }
 
 #[async_trait]
@@ -109,9 +116,14 @@ impl Transport for Broker {
     async fn close(&self) {}
 }
 
-/// A configuration from TOML of the `[bridge]` section.
+/// A configuration from TOML of the `[bridge]` section; without a spool and without ticks unless it speaks of them.
 pub fn config(text: &str) -> Config {
-    toml::from_str(text).unwrap()
+    let mut config: Config = toml::from_str(text).unwrap();
+    if !text.contains("[spool]") {
+        config.spool.path = std::path::PathBuf::new();
+    }
+    config.clock.enabled = text.contains("[clock]");
+    config
 }
 
 /// A bridge of user `pulsehook`, and its broker.
@@ -119,6 +131,26 @@ pub fn bridge(text: &str) -> (Bridge, Arc<Broker>) {
     let broker = Broker::new();
     let transport: Arc<dyn Transport> = Arc::clone(&broker) as _;
     (Bridge::new(&config(text), "pulsehook", transport).unwrap(), broker)
+}
+
+/// The same with its surroundings given.
+pub fn bridge_with(text: &str, outside: Outside) -> (Bridge, Arc<Broker>) {
+    let broker = Broker::new();
+    let transport: Arc<dyn Transport> = Arc::clone(&broker) as _;
+    (Bridge::build(&config(text), "pulsehook", transport, outside).unwrap(), broker)
+}
+
+/// Waits until the spool holds nothing.
+pub async fn emptied(bridge: &Bridge) {
+    eventually("the spool is empty", async || (bridge.spooled().unwrap().events == 0).then_some(())).await;
+}
+
+/// A signed event of a source of provider `hmac`, whose secret is `key for tests`.
+pub fn event(source: &str, delivery: Option<&str>, body: &str) -> Request<Body> {
+    let signature = format!("sha256={}", hmac_sha256("key for tests", body.as_bytes()));
+    let mut headers = vec![("content-type", "application/json"), ("x-hub-signature-256", signature.as_str())];
+    headers.extend(delivery.map(|id| ("x-delivery", id)));
+    post(&format!("/webhooks/{source}"), &headers, body.to_owned())
 }
 
 /// An answer, read.
@@ -152,6 +184,18 @@ impl Answer {
 /// Sends a request through the router.
 pub async fn send(bridge: &Bridge, request: Request<Body>) -> Answer {
     Answer::of(bridge.routes().oneshot(request).await.unwrap()).await
+}
+
+/// Waits until `probe` finds something, looking again and again.
+pub async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
+    let end = tokio::time::Instant::now() + DEADLINE;
+    loop {
+        if let Some(found) = probe().await {
+            return found;
+        }
+        assert!(tokio::time::Instant::now() < end, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 /// A POST with headers.

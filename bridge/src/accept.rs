@@ -13,11 +13,12 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::bridge::Shared;
+use crate::config::Keep;
 use crate::event::Event;
 use crate::once::{Begun, Key, Turn};
 use crate::publisher::NotPublished;
 use crate::refusal::Refusal;
-use crate::source::{Keep, Source};
+use crate::source::Source;
 use crate::spool::{HEADER_COUNT, SpoolError};
 
 /// Header with the id of an earlier message that had the same body under another, unsigned delivery id.

@@ -10,4 +10,5 @@ mod presets;
 mod spool;
 mod storm;
 mod support;
+mod trial;
 mod webhook;

@@ -103,7 +103,9 @@ impl Transport for Embedded {
     async fn declare_exchange(&self, name: &str) -> Result<(), TopologyError> {
         check_name("the exchange name", name).map_err(TopologyError::Refused)?;
         let name = name.to_owned();
-        self.ask(|reply| Command::DeclareExchange { name, reply }).await.map_err(TopologyError::Unavailable)?
+        self.ask(|reply| Command::DeclareExchange { name, reply })
+            .await
+            .map_err(TopologyError::Unavailable)?
     }
 
     async fn declare_queue(&self, spec: QueueSpec) -> Result<Vec<BindingHealth>, TopologyError> {

@@ -173,7 +173,9 @@ impl Broker {
 
     fn apply(&mut self, command: Command, healthy: bool) -> rusqlite::Result<()> {
         match command {
-            Command::Publish { message, mandatory, reply } => self.publish(message, mandatory, reply, healthy),
+            Command::Publish { message, mandatory, reply } => {
+                self.publish(message, mandatory, reply, healthy)
+            }
             Command::DeclareExchange { name, reply } => self.declare_exchange(name, reply, healthy),
             Command::DeclareQueue { spec, reply } => self.declare_queue(spec, reply, healthy),
             Command::DeleteQueue { name, reply } => self.delete_queue(&name, reply, healthy),

@@ -216,8 +216,8 @@ impl Db {
             .prepare_cached("SELECT exchange, routing_key, properties, body FROM messages WHERE id = ?1")?;
         statement
             .query_row([id], |row| {
-                let properties: Properties = serde_json::from_str(row.get_ref(2)?.as_str()?)
-                    .map_err(|e| {
+                let properties: Properties =
+                    serde_json::from_str(row.get_ref(2)?.as_str()?).map_err(|e| {
                         rusqlite::Error::FromSqlConversionFailure(2, rusqlite::types::Type::Text, Box::new(e))
                     })?;
                 let body: Vec<u8> = row.get(3)?;

@@ -44,7 +44,11 @@ impl Broker {
     /// Puts the message into every queue that is bound for it; returns into how many. `None`: no such exchange.
     fn route(&mut self, message: &Arc<Message>) -> rusqlite::Result<Option<usize>> {
         let queues = if message.exchange.is_empty() {
-            self.queues.get_key_value(message.routing_key.as_str()).map(|(name, _)| name.clone()).into_iter().collect()
+            self.queues
+                .get_key_value(message.routing_key.as_str())
+                .map(|(name, _)| name.clone())
+                .into_iter()
+                .collect()
         } else {
             match self.routes.queues(&message.exchange, &message.routing_key) {
                 Some(queues) => queues,
@@ -163,14 +167,8 @@ impl Broker {
         self.last_tag += 1;
         let tag = self.last_tag;
         self.batch.assigned.push(tag);
-        let delivery = Delivery::new(
-            name.clone(),
-            message.clone(),
-            redelivered,
-            GENERATION,
-            tag,
-            self.settler.clone(),
-        );
+        let delivery =
+            Delivery::new(name.clone(), message.clone(), redelivered, GENERATION, tag, self.settler.clone());
         self.batch.deliveries.push((consumer.pump.clone(), delivery));
         self.out.insert(tag, Out { queue: name.clone(), consumer: consumer.id, entry, message });
         Ok(Some(seq))

@@ -23,7 +23,12 @@ impl Broker {
         }));
     }
 
-    pub fn declare_exchange(&mut self, name: String, reply: Reply<()>, healthy: bool) -> rusqlite::Result<()> {
+    pub fn declare_exchange(
+        &mut self,
+        name: String,
+        reply: Reply<()>,
+        healthy: bool,
+    ) -> rusqlite::Result<()> {
         self.answer(reply, Ok(()));
         if !healthy || self.routes.has_exchange(&name) {
             return Ok(());

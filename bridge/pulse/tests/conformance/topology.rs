@@ -1,0 +1,146 @@
+//! What stands after a declaration.
+
+use pulse::{Binding, Event, TopologyError};
+
+use crate::bench::{Bench, consume, declare, event, next};
+
+pub async fn bindings_changed(bench: Bench) {
+    let transport = bench.open().await;
+    transport.declare_exchange(&bench.exchange()).await.unwrap();
+    declare(&*transport, bench.queue("queue", &["old", "kept"])).await;
+    assert!(bench.publish(&*transport, "old").await.routed);
+    // Left out of the new spec, and named as one to go by a process that knows of it only from its records.
+    declare(&*transport, bench.queue("queue", &["kept", "new"])).await;
+    assert!(!bench.publish(&*transport, "old").await.routed);
+    assert!(bench.publish(&*transport, "kept").await.routed);
+    assert!(bench.publish(&*transport, "new").await.routed);
+    transport.close().await;
+    drop(transport);
+
+    let transport = bench.open().await;
+    transport.declare_exchange(&bench.exchange()).await.unwrap();
+    let mut spec = bench.queue("queue", &["kept"]);
+    spec.unbind = vec![Binding { exchange: bench.exchange(), pattern: "new".into() }];
+    declare(&*transport, spec).await;
+    assert!(!bench.publish(&*transport, "new").await.routed);
+    assert!(bench.publish(&*transport, "kept").await.routed);
+    transport.close().await;
+}
+
+pub async fn refused_binding_heals(bench: Bench) {
+    let (transport, queue) = bench.with_queue().await;
+    let mut events = transport.events();
+    let late = Binding { exchange: bench.name("late"), pattern: "#".into() };
+    let mut spec = bench.queue("queue", &["#"]);
+    spec.bindings.push(late.clone());
+    let healths = transport.declare_queue(spec).await.unwrap();
+    assert_eq!(healths.len(), 2);
+    assert!(healths[0].error.is_none(), "{healths:?}");
+    assert!(healths[1].error.as_ref().is_some_and(|why| why.contains(&late.exchange)), "{healths:?}");
+    // The queue works meanwhile.
+    let mut deliveries = consume(&*transport, &queue, 10).await;
+    bench.publish(&*transport, "meanwhile").await;
+    next(&mut deliveries).await.ack();
+
+    transport.declare_exchange(&late.exchange).await.unwrap();
+    event(&mut events, |event| {
+        matches!(event, Event::Binding { health, .. } if health.binding == late && health.error.is_none())
+    })
+    .await;
+    let mut message = bench.message("healed", "");
+    message.exchange = late.exchange;
+    assert!(transport.publish(&message, true).await.unwrap().routed);
+    next(&mut deliveries).await.ack();
+    transport.close().await;
+}
+
+pub async fn delete_counts(bench: Bench) {
+    let (transport, queue) = bench.with_queue().await;
+    for _ in 0..5 {
+        bench.publish(&*transport, "k").await;
+    }
+    assert_eq!(transport.delete_queue(&queue).await.unwrap(), 5);
+    assert_eq!(transport.delete_queue(&queue).await.unwrap(), 0);
+    assert!(!bench.publish(&*transport, "k").await.routed);
+    assert!(matches!(
+        transport.consume(&queue, 1, tokio::sync::mpsc::channel(1).0).await,
+        Err(TopologyError::Refused(_))
+    ));
+    // Made again under the same name it is another queue.
+    declare(&*transport, bench.queue("queue", &["#"])).await;
+    let mut deliveries = consume(&*transport, &queue, 1).await;
+    bench.publish(&*transport, "new").await;
+    let held = next(&mut deliveries).await;
+    assert_eq!(held.message.routing_key, "new");
+    // With a consumer, and a delivery that is out: its end meets nothing.
+    transport.delete_queue(&queue).await.unwrap();
+    held.retry();
+    declare(&*transport, bench.queue("queue", &["#"])).await;
+    let mut deliveries = consume(&*transport, &queue, 1).await;
+    bench.publish(&*transport, "newest").await;
+    let delivery = next(&mut deliveries).await;
+    assert_eq!(delivery.message.routing_key, "newest");
+    delivery.ack();
+    transport.close().await;
+}
+
+pub async fn max_length(bench: Bench) {
+    let transport = bench.open().await;
+    transport.declare_exchange(&bench.exchange()).await.unwrap();
+    let mut spec = bench.queue("queue", &["#"]);
+    spec.max_length = Some(1);
+    declare(&*transport, spec).await;
+    for key in ["one", "two", "three"] {
+        bench.publish(&*transport, key).await;
+    }
+    let mut deliveries = consume(&*transport, &bench.name("queue"), 5).await;
+    let delivery = next(&mut deliveries).await;
+    assert_eq!(delivery.message.routing_key, "three");
+    delivery.ack();
+    transport.close().await;
+}
+
+pub async fn wrong_arguments(bench: Bench) {
+    let (transport, queue) = bench.with_queue().await;
+    let sink = || tokio::sync::mpsc::channel(1).0;
+    assert!(matches!(transport.consume(&queue, 0, sink()).await, Err(TopologyError::Refused(_))));
+    let mut spec = bench.queue("long", &[]);
+    spec.name = "q".repeat(300).into();
+    assert!(matches!(transport.declare_queue(spec).await, Err(TopologyError::Refused(_))));
+    let long = Binding { exchange: bench.exchange(), pattern: "p".repeat(300) };
+    let mut spec = bench.queue("queue", &["#"]);
+    spec.bindings.push(long);
+    let healths = transport.declare_queue(spec).await.unwrap();
+    assert!(healths[0].error.is_none() && healths[1].error.is_some(), "{healths:?}");
+    assert!(bench.publish(&*transport, "still").await.routed);
+    transport.close().await;
+}
+
+pub async fn many_queues(bench: Bench) {
+    let transport = bench.open().await;
+    transport.declare_exchange(&bench.exchange()).await.unwrap();
+    let (sink, mut deliveries) = tokio::sync::mpsc::channel(4);
+    let declared: Vec<_> = (0..50)
+        .map(|n| {
+            let (transport, sink) = (transport.clone(), sink.clone());
+            let spec = bench.queue(&format!("queue {n}"), &[&format!("key.{n}"), "all"]);
+            tokio::spawn(async move {
+                let name = spec.name.clone();
+                declare(&*transport, spec).await;
+                transport.consume(&name, 2, sink).await.unwrap();
+            })
+        })
+        .collect();
+    for task in declared {
+        task.await.unwrap();
+    }
+    drop(sink);
+    for n in 0..50 {
+        assert!(bench.publish(&*transport, &format!("key.{n}")).await.routed);
+    }
+    bench.publish(&*transport, "all").await;
+    for _ in 0..100 {
+        next(&mut deliveries).await.ack();
+    }
+    transport.close().await;
+}

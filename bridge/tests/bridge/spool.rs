@@ -223,3 +223,74 @@ async fn coalescing_makes_a_storm_one_message_with_its_count() {
     eventually("nothing is held", async || (bridge.spooled().unwrap().held == 0).then_some(())).await;
     bridge.stop().await;
 }
+
+/// Variable by which the killed process learns its folder.
+const FOLDER: &str = "PULSEHOOK_TEST_SPOOL_FOLDER";
+
+#[tokio::test]
+async fn a_killed_bridge_has_kept_every_event_that_it_answered() {
+    use std::io::BufRead as _;
+
+    let folder = tempfile::tempdir().unwrap();
+    let mut process = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "spool::the_process_that_is_killed", "--ignored", "--nocapture"])
+        .env(FOLDER, folder.path())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufReader::new(process.stdout.take().unwrap()).lines();
+    let mut accepted: Vec<String> = Vec::new();
+    let mut keep = |line: String| accepted.extend(line.strip_prefix("accepted ").map(str::to_owned));
+    for line in lines.by_ref().take(600) {
+        keep(line.unwrap());
+    }
+    process.kill().unwrap();
+    lines.map_while(Result::ok).for_each(&mut keep);
+    process.wait().unwrap();
+    assert!(accepted.len() > 500, "{}", accepted.len());
+
+    let (bridge, broker) = bridge(&with_spool(&folder, ""));
+    bridge.start().await.unwrap();
+    emptied(&bridge).await;
+    let mut published: Vec<String> = broker
+        .messages()
+        .into_iter()
+        .map(|message| message.properties.headers["x-pulsehook-delivery"].as_str().unwrap().to_owned())
+        .collect();
+    published.sort_unstable();
+    let count = published.len();
+    published.dedup();
+    assert_eq!(published.len(), count, "published twice");
+    let lost: Vec<&String> = accepted.iter().filter(|id| published.binary_search(id).is_err()).collect();
+    assert!(lost.is_empty(), "answered 202 and lost: {lost:?}");
+    bridge.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "killed by the test above, which starts it"]
+async fn the_process_that_is_killed() {
+    let Some(folder) = std::env::var_os(FOLDER) else { return };
+    let path = std::path::Path::new(&folder).join("spool.db");
+    let text = format!(
+        "spool = {{ path = {path:?} }}\n[limits]\nsource_per_second = 0\npeer_per_second = 0\n[[source]]\nname = \"ci\"\nprovider = \"hmac\"\nsecrets = [\"key for tests\"]\n"
+    );
+    let broker = Broker::new();
+    broker.down();
+    let config = toml::from_str(&text).unwrap();
+    let bridge = Bridge::new(&config, "pulsehook", broker).unwrap();
+    let routes = bridge.routes();
+    let mut senders = tokio::task::JoinSet::new();
+    for sender in 0..16 {
+        let routes = routes.clone();
+        senders.spawn(async move {
+            for number in 0_u64.. {
+                let id = format!("{sender}-{number}");
+                let request = event("ci", Some(&id), &format!("{{\"n\":{number}}}"));
+                let response = tower::ServiceExt::oneshot(routes.clone(), request).await.unwrap();
+                assert_eq!(response.status(), 202);
+                println!("accepted {id}");
+            }
+        });
+    }
+    senders.join_all().await;
+}

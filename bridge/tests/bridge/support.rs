@@ -1,7 +1,8 @@
 //! A recording transport whose broker can be taken away, and requests against the bridge's router.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -81,6 +82,17 @@ impl Transport for Broker {
         if *self.status.borrow() != Status::Up || self.failing.load(Ordering::SeqCst) {
             return Err(PublishError::Unavailable("stopped by the test".to_owned()));
         }
+        // Every message of every test is held to the published schemas and to the rules of pulse.
+        let properties = &message.properties;
+        assert!(message.routing_key.len() <= 255 && properties.message_id.is_some(), "{message:?}");
+        assert!(properties.timestamp.is_some(), "{message:?}");
+        assert_eq!(properties.content_type.as_deref(), Some("application/json"));
+        let body: Value = serde_json::from_slice(&message.body).unwrap();
+        if message.exchange.ends_with("/clock") {
+            valid("clock-tick", &body);
+        } else {
+            valid("webhook-headers", &serde_json::to_value(&properties.headers).unwrap());
+        }
         self.messages.send_modify(|messages| messages.push(message.clone()));
         Ok(Published { routed: !self.unrouted.load(Ordering::SeqCst) })
     }
@@ -114,6 +126,18 @@ impl Transport for Broker {
     }
 
     async fn close(&self) {}
+}
+
+/// Holds a value to a schema of `schemas/`.
+fn valid(schema: &str, value: &Value) {
+    static SCHEMAS: Mutex<BTreeMap<String, Arc<jsonschema::Validator>>> = Mutex::new(BTreeMap::new());
+    let validator = Arc::clone(SCHEMAS.lock().unwrap().entry(schema.to_owned()).or_insert_with(|| {
+        let path = format!("{}/../schemas/{schema}.json", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        Arc::new(jsonschema::draft7::new(&serde_json::from_str(&text).unwrap()).unwrap())
+    }));
+    let errors: Vec<String> = validator.iter_errors(value).map(|error| error.to_string()).collect();
+    assert!(errors.is_empty(), "{value} against {schema}: {errors:?}");
 }
 
 /// A configuration from TOML of the `[bridge]` section; without a spool and without ticks unless it speaks of them.
@@ -173,11 +197,16 @@ impl Answer {
     pub async fn of(response: Response) -> Self {
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
-        Self {
-            status: parts.status.as_u16(),
-            headers: parts.headers,
-            text: String::from_utf8(bytes.to_vec()).unwrap(),
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        let answer = Self { status: parts.status.as_u16(), headers: parts.headers, text };
+        // Every answer of every test is held to the published schemas.
+        let known = answer.text.contains("\"messageId\"");
+        if known {
+            valid("webhook-accepted", &answer.json());
+        } else if answer.status >= 400 && answer.text.contains("\"code\"") {
+            valid("webhook-refused", &answer.json());
         }
+        answer
     }
 }
 

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod clock;
+mod guides;
 mod health;
 mod once;
 mod presets;

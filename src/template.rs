@@ -15,6 +15,7 @@ pub mod expression;
 pub mod functions;
 mod guard;
 mod json;
+mod json_e;
 mod leaf;
 mod limits;
 pub mod payload;
@@ -115,7 +116,7 @@ struct Markers {
 }
 
 /// JSON-e's operators.
-const OPERATORS: [&str; 16] = [
+pub(crate) const OPERATORS: [&str; 16] = [
     "$eval",
     "$flatten",
     "$flattenDeep",

@@ -78,7 +78,11 @@ impl JsonE {
         let value = match run(&with_now(self.template.clone()), &context) {
             Ok(value) => value,
             Err(error) => {
-                return Err(locate::locate(&self.template, &mut |part| run(&with_now(part), &context), error));
+                return Err(locate::locate(
+                    &self.template,
+                    &mut |part| run(&with_now(part), &context),
+                    error,
+                ));
             }
         };
         let declined = match &value {

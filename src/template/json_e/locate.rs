@@ -64,40 +64,44 @@ fn children(part: &Value) -> Vec<(Step, &Value, Wrap<'_>)> {
         Value::Array(items) => {
             items.iter().enumerate().map(|(index, item)| (Step::Index(index), item, plain())).collect()
         }
-        Value::Object(map) => match map.keys().find(|key| OPERATORS.contains(&key.as_str())).map(String::as_str) {
-            None => map.iter().map(|(key, value)| (Step::Key(key.clone()), value, plain())).collect(),
-            Some("$let") => {
-                let mut parts = Vec::new();
-                if let Some(value) = map.get("$let") {
-                    parts.push((Step::Key("$let".to_owned()), value, plain()));
+        Value::Object(map) => {
+            match map.keys().find(|key| OPERATORS.contains(&key.as_str())).map(String::as_str) {
+                None => map.iter().map(|(key, value)| (Step::Key(key.clone()), value, plain())).collect(),
+                Some("$let") => {
+                    let mut parts = Vec::new();
+                    if let Some(value) = map.get("$let") {
+                        parts.push((Step::Key("$let".to_owned()), value, plain()));
+                    }
+                    if let (Some(lets), Some(value)) = (map.get("$let"), map.get("in")) {
+                        parts.push((
+                            Step::Key("in".to_owned()),
+                            value,
+                            Box::new(move |part| json!({ "$let": lets, "in": part })) as Wrap<'_>,
+                        ));
+                    }
+                    parts
                 }
-                if let (Some(lets), Some(value)) = (map.get("$let"), map.get("in")) {
-                    parts.push((
-                        Step::Key("in".to_owned()),
-                        value,
-                        Box::new(move |part| json!({ "$let": lets, "in": part })) as Wrap<'_>,
-                    ));
+                Some("$if") => {
+                    let branch = |key: &'static str| {
+                        let value = map.get(key)?;
+                        let condition = map.get("$if")?;
+                        let wrap: Wrap<'_> = Box::new(move |part| {
+                            let mut wrapped = json!({ "$if": condition, "then": null, "else": null });
+                            wrapped[key] = part;
+                            wrapped
+                        });
+                        Some((Step::Key(key.to_owned()), value, wrap))
+                    };
+                    ["then", "else"].into_iter().filter_map(branch).collect()
                 }
-                parts
+                Some(
+                    operator @ ("$merge" | "$mergeDeep" | "$flatten" | "$flattenDeep" | "$reverse" | "$json"),
+                ) => {
+                    vec![(Step::Key(operator.to_owned()), &map[operator], plain())]
+                }
+                Some(_) => Vec::new(),
             }
-            Some("$if") => {
-                let branch = |key: &'static str| {
-                    let value = map.get(key)?;
-                    let condition = map.get("$if")?;
-                    let wrap: Wrap<'_> = Box::new(move |part| {
-                        let mut wrapped = json!({ "$if": condition, "then": null, "else": null });
-                        wrapped[key] = part;
-                        wrapped
-                    });
-                    Some((Step::Key(key.to_owned()), value, wrap))
-                };
-                ["then", "else"].into_iter().filter_map(branch).collect()
-            }
-            Some(operator @ ("$merge" | "$mergeDeep" | "$flatten" | "$flattenDeep" | "$reverse" | "$json")) => {
-                vec![(Step::Key(operator.to_owned()), &map[operator], plain())]
-            }
-            Some(_) => Vec::new(),
-        },
+        }
         _ => Vec::new(),
     }
 }

@@ -83,9 +83,11 @@ pub fn unmark(value: Value, task_id: &str, depth: usize) -> Result<Value, Templa
             Some(Ok(number)) => Value::Number(number),
             _ => Value::String(plain(text, task_id)),
         },
-        Value::Array(items) => {
-            items.into_iter().map(|item| unmark(item, task_id, depth - 1)).collect::<Result<Vec<_>, _>>()?.into()
-        }
+        Value::Array(items) => items
+            .into_iter()
+            .map(|item| unmark(item, task_id, depth - 1))
+            .collect::<Result<Vec<_>, _>>()?
+            .into(),
         Value::Object(map) => map
             .into_iter()
             .map(|(key, value)| Ok((plain(key, task_id), unmark(value, task_id, depth - 1)?)))

@@ -57,8 +57,15 @@ impl Survey {
         let mut result = Map::new();
         for (key, value) in map {
             let here = child(path, key);
-            if key.starts_with('$') && !key.starts_with("$$") && !key.starts_with("${") && !OPERATORS.contains(&key.as_str()) {
-                self.problems.push(Problem::new(here, "is not an operator of JSON-e; a key that starts with $ is written $$"));
+            if key.starts_with('$')
+                && !key.starts_with("$$")
+                && !key.starts_with("${")
+                && !OPERATORS.contains(&key.as_str())
+            {
+                self.problems.push(Problem::new(
+                    here,
+                    "is not an operator of JSON-e; a key that starts with $ is written $$",
+                ));
                 continue;
             }
             let expression = match key.as_str() {
@@ -73,8 +80,11 @@ impl Survey {
                     .iter()
                     .map(|(condition, branch)| {
                         let here = child(&here, condition);
-                        let condition =
-                            if condition == "$default" { condition.clone() } else { self.expression(condition, &here) };
+                        let condition = if condition == "$default" {
+                            condition.clone()
+                        } else {
+                            self.expression(condition, &here)
+                        };
                         (condition, self.template(branch, &here, depth + 2))
                     })
                     .collect::<Map<_, _>>()
@@ -189,7 +199,8 @@ pub fn tokens(source: &str) -> Vec<Token<'_>> {
                 while at < bytes.len() && word(bytes[at]) {
                     at += 1;
                 }
-                name = !byte.is_ascii_digit() && !matches!(&source[start..at], "in" | "true" | "false" | "null");
+                name =
+                    !byte.is_ascii_digit() && !matches!(&source[start..at], "in" | "true" | "false" | "null");
             }
             byte => at += if byte < 0x80 { 1 } else { source[at..].chars().next().map_or(1, char::len_utf8) },
         }

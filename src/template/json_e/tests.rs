@@ -1,7 +1,8 @@
 use super::*;
 
 fn render(template: Value, context: Value) -> Result<Rendered, String> {
-    let template = JsonE::compile(&template, "task").map_err(|problems| crate::hook::problem::join(&problems))?;
+    let template =
+        JsonE::compile(&template, "task").map_err(|problems| crate::hook::problem::join(&problems))?;
     let context = template.prune(context.as_object().cloned().unwrap_or_default());
     template
         .render(&context, "2026-11-22T10:05:00.000Z", "DryRunDrRySRunDryRun0Q", &Limits::default())
@@ -21,7 +22,8 @@ fn the_whole_specification_passes_through_our_entrance() {
     let text = include_str!("../../../tests/cases/json-e/specification.yml");
     let (mut count, mut faults, mut section) = (0, Vec::new(), String::new());
     for document in text.split("\n---\n").skip(1) {
-        let case: Value = serde_saphyr::from_str(document).unwrap_or_else(|error| panic!("{document}: {error}"));
+        let case: Value =
+            serde_saphyr::from_str(document).unwrap_or_else(|error| panic!("{document}: {error}"));
         if let Some(name) = case["section"].as_str() {
             section = name.to_owned();
             continue;
@@ -48,7 +50,8 @@ fn the_whole_specification_passes_through_our_entrance() {
             Err(error) => faults.push(format!("{title}: {error}")),
             Ok(Rendered::Declined) => {
                 let result = &case["result"];
-                let falsy = [json!(null), json!(0), json!(""), json!(false)].contains(result) || result.as_f64() == Some(0.0);
+                let falsy = [json!(null), json!(0), json!(""), json!(false)].contains(result)
+                    || result.as_f64() == Some(0.0);
                 if !falsy {
                     faults.push(format!("{title}: declined, expected {result}"));
                 }
@@ -99,8 +102,14 @@ fn integers_reach_the_task_unchanged() {
         assert_eq!(rendered["c"], json!(number));
         assert_eq!(rendered["e"], payload);
     }
-    assert_eq!(value(json!({"a": {"$eval": "payload.id"}}), json!({"payload": {"id": i64::MIN}})), json!({"a": i64::MIN}));
-    assert_eq!(value(json!({"a": {"$eval": "payload.id + 1"}}), json!({"payload": {"id": 5000000000u64}})), json!({"a": 5000000001u64}));
+    assert_eq!(
+        value(json!({"a": {"$eval": "payload.id"}}), json!({"payload": {"id": i64::MIN}})),
+        json!({"a": i64::MIN})
+    );
+    assert_eq!(
+        value(json!({"a": {"$eval": "payload.id + 1"}}), json!({"payload": {"id": 5000000000u64}})),
+        json!({"a": 5000000001u64})
+    );
     assert_eq!(value(json!([1.5, 2.0, -3]), json!({})), json!([1.5, 2, -3]));
 }
 
@@ -123,7 +132,12 @@ fn slugids_by_label() {
 
 #[test]
 fn falsy_declines() {
-    for template in [json!({"$eval": "null"}), json!({"$eval": "0"}), json!({"$eval": "''"}), json!({"$if": "false", "then": {}})] {
+    for template in [
+        json!({"$eval": "null"}),
+        json!({"$eval": "0"}),
+        json!({"$eval": "''"}),
+        json!({"$if": "false", "then": {}}),
+    ] {
         assert_eq!(render(template, json!({})), Ok(Rendered::Declined));
     }
     assert_eq!(render(json!({}), json!({})), Ok(Rendered::Value(json!({}))));
@@ -175,13 +189,18 @@ fn hostile_templates_are_refused_before_the_crate_sees_them() {
 
 #[test]
 fn what_cannot_be_bounded_needs_a_worker() {
-    let small = json!({"payload": {"list": vec![1; 20], "text": "x".repeat(5000)}}).as_object().unwrap().clone();
+    let small =
+        json!({"payload": {"list": vec![1; 20], "text": "x".repeat(5000)}}).as_object().unwrap().clone();
     let needs = |template: Value| JsonE::compile(&template, "task").unwrap().needs_worker(&small);
     assert!(!needs(json!({"a": {"$map": {"$eval": "payload.list"}, "each(x)": "${x} ${payload.text}"}})));
-    assert!(!needs(json!({"$let": {"a": "${payload.text}"}, "in": {"b": "${a}", "c": "${join(payload.list, ',')}"}})));
+    assert!(!needs(
+        json!({"$let": {"a": "${payload.text}"}, "in": {"b": "${a}", "c": "${join(payload.list, ',')}"}})
+    ));
     assert!(needs(json!({"$eval": "range(0, 1000000000)"})));
     assert!(needs(json!({"$eval": "join(split(payload.text, ''), payload.text)"})));
-    assert!(needs(json!({"$reduce": {"$eval": "payload.list"}, "each(acc, x)": "${acc}${acc}", "initial": "x"})));
+    assert!(needs(
+        json!({"$reduce": {"$eval": "payload.list"}, "each(acc, x)": "${acc}${acc}", "initial": "x"})
+    ));
     let mut nested = json!({"$eval": "a"});
     for _ in 0..10 {
         nested = json!({"$let": {"a": {"$eval": "a + a"}}, "in": nested});

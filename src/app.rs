@@ -1,1 +1,181 @@
-//! (in the making)
+//! Builds each role from the configuration, owns its tasks, and stops it in order.
+//!
+//! A role runs until it is told to stop or one of its parts ends unexpectedly, which is an error: a service manager
+//! starts it again, and what is recorded goes on.
+
+pub mod dev;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use pulse::Transport;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::{Api, local_only};
+use crate::config::{Config, ConfigError, loopback_only};
+use crate::queue::{QueueService, Taskcluster};
+use crate::router::{Parts, Router};
+use crate::server::serve;
+use crate::store::Store;
+
+/// An orderly stop takes at most so long; then the process ends all the same, and what is pending goes on at the next start.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// `pulsehook router`: consumes pulse, submits tasks, serves the API.
+pub async fn run_router(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
+    let mut errors = Vec::new();
+    errors.extend(not_embedded(&config, "router").err());
+    errors.extend(loopback_only("api.listen", config.api.listen).err());
+    let key = config.task_id_key().map_err(|error| errors.push(error)).ok();
+    let queue = Taskcluster::new(&config.queue).map_err(|error| errors.push(error.to_string())).ok();
+    let (Some(key), Some(queue), true) = (key, queue, errors.is_empty()) else {
+        return Err(ConfigError(errors).into());
+    };
+    let listener = listen("api.listen", config.api.listen).await?;
+    println!("listening on http://{}", listener.local_addr()?);
+    let store = tokio::select! {
+        store = open_store(&config) => store?,
+        () = stop.cancelled() => return Ok(()),
+    };
+    let transport = open_transport(&config, Path::new("."))?;
+    let role = RouterRole::start(&config, store, transport.clone(), Arc::new(queue), key).await?;
+    let routes = role.api.routes(&config.api).layer(axum::middleware::from_fn(local_only::local_only));
+    tracing::info!(address = %listener.local_addr()?, "router started");
+    serve(listener, routes, stop).await;
+    drained(async {
+        role.stop().await;
+        transport.close().await;
+        role.close_store().await;
+    })
+    .await;
+    Ok(())
+}
+
+/// `pulsehook bridge`: serves webhooks and publishes them.
+pub async fn run_bridge(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
+    not_embedded(&config, "bridge").map_err(|error| ConfigError(vec![error]))?;
+    let transport = open_transport(&config, Path::new("."))?;
+    let bridge =
+        bridge::Bridge::new(&config.bridge, &config.pulse.user, transport.clone()).map_err(ConfigError)?;
+    let listener = listen("bridge.listen", config.bridge.listen).await?;
+    println!("listening on http://{}", listener.local_addr()?);
+    let declaring = declare(&bridge);
+    tracing::info!(address = %listener.local_addr()?, sources = config.bridge.source.len(), "bridge started");
+    tokio::select! {
+        () = serve(listener, bridge.routes(), stop.clone()) => {}
+        () = async { declaring.await; std::future::pending().await } => {}
+    }
+    drained(transport.close()).await;
+    Ok(())
+}
+
+/// Declares the bridge's exchanges, again and again while the broker refuses.
+async fn declare(bridge: &bridge::Bridge) {
+    const RETRY: Duration = Duration::from_secs(5);
+    while let Err(error) = bridge.start().await {
+        tracing::warn!(%error, "cannot declare the webhook exchange yet");
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+struct RouterRole {
+    store: Store,
+    router: Router,
+    api: Api,
+}
+
+impl RouterRole {
+    async fn start(
+        config: &Config,
+        store: Store,
+        transport: Arc<dyn Transport>,
+        queue: Arc<dyn QueueService>,
+        task_id_key: Vec<u8>,
+    ) -> anyhow::Result<Self> {
+        let router = Router::start(Parts {
+            store: store.clone(),
+            transport,
+            queue,
+            task_id_key,
+            user: config.pulse.user.clone(),
+            router: config.router.clone(),
+            limits: config.limits.clone(),
+        })
+        .await?;
+        Ok(Self { api: Api::new(store.clone(), router.clone()), store, router })
+    }
+
+    async fn stop(&self) {
+        self.router.stop().await;
+    }
+
+    async fn close_store(&self) {
+        let store = self.store.clone();
+        // Joining the writer thread blocks; if that task cannot run, the process ends and closes the file itself.
+        let _ = tokio::task::spawn_blocking(move || store.close()).await;
+    }
+}
+
+async fn open_store(config: &Config) -> anyhow::Result<Store> {
+    let store = config.store.clone();
+    tokio::task::spawn_blocking(move || {
+        Store::open(&store, || {
+            tracing::info!(path = %store.path.display(), "another router owns the store; standing by until it ends");
+        })
+    })
+    .await?
+    .map_err(Into::into)
+}
+
+/// The transport that `[pulse]` names; the embedded one keeps its file in `folder`.
+fn open_transport(config: &Config, folder: &Path) -> anyhow::Result<Arc<dyn Transport>> {
+    pulse::open(&config.pulse, folder).map_err(|error| ConfigError(vec![error.to_string()]).into())
+}
+
+fn not_embedded(config: &Config, role: &str) -> Result<(), String> {
+    if config.pulse.is_embedded() {
+        return Err(format!(
+            "pulse.url = \"embedded\": {role} needs a broker, or it would talk to itself alone; use amqp://… or amqps://… (`pulsehook dev` runs everything in one process)"
+        ));
+    }
+    Ok(())
+}
+
+async fn listen(option: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        format!("{option} = \"{address}\": cannot listen there; is another process using the port?")
+    })
+}
+
+async fn drained(stopping: impl Future<Output = ()>) {
+    if tokio::time::timeout(DRAIN, stopping).await.is_err() {
+        tracing::warn!("the orderly stop took too long; what is pending goes on at the next start");
+    }
+}
+
+/// A token that is cancelled by SIGINT or SIGTERM. A second signal ends the process at once.
+pub fn stop_on_signals() -> anyhow::Result<CancellationToken> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let stop = CancellationToken::new();
+    let cancelled = stop.clone();
+    tokio::spawn(async move {
+        for first in [true, false] {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if first {
+                tracing::info!("stopping");
+                cancelled.cancel();
+            } else {
+                std::process::exit(130);
+            }
+        }
+    });
+    Ok(stop)
+}

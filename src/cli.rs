@@ -1,1 +1,124 @@
-//! (in the making)
+//! The command line: one module per command.
+
+mod client;
+mod fires;
+mod hook;
+pub mod render;
+mod serve;
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tracing_subscriber::EnvFilter;
+
+use crate::config::Config;
+
+/// Event router that starts Taskcluster tasks when something happens on pulse.
+#[derive(Debug, Parser)]
+#[command(version, about, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// How logs look.
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, env = "PULSEHOOK_LOG_FORMAT")]
+    log_format: LogFormat,
+    /// What is logged: a level, or levels per module as in `info,pulsehook::router=debug`.
+    #[arg(long, global = true, default_value = "info", env = "PULSEHOOK_LOG")]
+    log: String,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    /// A line for people.
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Everything in one process, for trying out and for development; nothing to install.
+    Dev(serve::DevArgs),
+    /// Serve webhooks and publish them as pulse messages.
+    Bridge(ConfigArgs),
+    /// Consume pulse messages, decide, submit tasks; serve the API.
+    Router(ConfigArgs),
+    /// A recording stand-in for the queue service, for tests and staging: takes tasks, runs nothing.
+    LocalQueue(crate::queue::command::LocalQueueArgs),
+    /// Create, update, show, list, delete and try hooks.
+    #[command(subcommand)]
+    Hook(hook::HookCommand),
+    /// Dead letters: messages that could not become tasks, kept with their reason.
+    #[command(subcommand)]
+    Dead(fires::DeadCommand),
+    /// Fire a recorded message again.
+    Replay(fires::ReplayArgs),
+}
+
+/// The configuration file of a role.
+#[derive(Debug, Args)]
+struct ConfigArgs {
+    /// Configuration file, laid over the defaults; the environment (PULSEHOOK_<SECTION>__<KEY>) is laid over it.
+    #[arg(long, value_name = "FILE", env = "PULSEHOOK_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+impl ConfigArgs {
+    fn load(&self) -> anyhow::Result<Config> {
+        Ok(Config::load(self.config.as_deref(), std::env::vars())?)
+    }
+}
+
+impl Cli {
+    /// Runs the command. Exit codes: 0 done, 1 failed or (where a command says so) different, 2 wrong usage.
+    pub fn run(self) -> ExitCode {
+        self.start_logging();
+        let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                eprintln!("pulsehook: cannot start: {error}");
+                return ExitCode::FAILURE;
+            }
+        };
+        match runtime.block_on(self.command.run()) {
+            Ok(code) => code,
+            Err(error) => {
+                eprintln!("pulsehook: {error:#}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    fn start_logging(&self) {
+        let filter = EnvFilter::try_new(&self.log).unwrap_or_else(|error| {
+            eprintln!("pulsehook: --log {}: {error}; logging at info", self.log);
+            EnvFilter::new("info")
+        });
+        let builder = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_writer(std::io::stderr);
+        // Only one subscriber can be set, and this is the only place that sets one.
+        let _ = match self.log_format {
+            LogFormat::Text => builder.try_init(),
+            LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        };
+    }
+}
+
+impl Command {
+    async fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Dev(args) => serve::dev(args).await?,
+            Self::Bridge(args) => serve::bridge(args.load()?).await?,
+            Self::Router(args) => serve::router(args.load()?).await?,
+            Self::LocalQueue(args) => crate::queue::command::run(args).await?,
+            Self::Hook(command) => return command.run().await,
+            Self::Dead(command) => command.run().await?,
+            Self::Replay(args) => fires::replay(args).await?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,1 +1,208 @@
-//! (in the making)
+//! Assembles the sections that each module owns: defaults from `config/pulsehook.toml` (compiled in, so that the
+//! documentation cannot drift), a file over them, the environment over that. Every error is reported at once.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use config::{Config as Layers, Environment, File, FileFormat};
+use pulse::Secret;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::router::decide::Limits;
+use crate::{api, queue, router, store};
+
+/// The defaults, with every option explained.
+pub const DEFAULTS: &str = include_str!("../config/pulsehook.toml");
+
+/// `[keys]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Keys {
+    /// The deployment's secret for task ids.
+    pub task_id: Secret,
+}
+
+/// The whole configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `[pulse]`.
+    pub pulse: pulse::Config,
+    /// `[store]`.
+    pub store: store::Config,
+    /// `[queue]`.
+    pub queue: queue::Config,
+    /// `[api]`.
+    pub api: api::Config,
+    /// `[bridge]`.
+    pub bridge: bridge::Config,
+    /// `[keys]`.
+    pub keys: Keys,
+    /// `[router]`.
+    pub router: router::Config,
+    /// `[limits]`.
+    pub limits: Limits,
+}
+
+/// Everything that is wrong with the configuration, a line each.
+#[derive(Debug, thiserror::Error)]
+#[error("the configuration is not usable:\n{}", .0.iter().map(|line| format!("  - {line}")).collect::<Vec<_>>().join("\n"))]
+pub struct ConfigError(pub Vec<String>);
+
+/// The shortest key for task ids, in bytes: 128 bits if it is random hex.
+const SHORTEST_KEY: usize = 32;
+
+const SECTIONS: [&str; 8] = ["pulse", "store", "queue", "api", "bridge", "keys", "router", "limits"];
+
+impl Config {
+    /// Reads the layers. `file` is optional; `environment` gives the variables.
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Config, ConfigError> {
+        let mut builder = Layers::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
+        if let Some(path) = file {
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| ConfigError(vec![format!("cannot read {}: {error}", path.display())]))?;
+            // Parsed here first, because this error shows the line.
+            if let Err(error) = text.parse::<toml::Table>() {
+                return Err(ConfigError(vec![format!("{}: {error}", path.display())]));
+            }
+            builder = builder.add_source(File::from_str(&text, FileFormat::Toml));
+        }
+        let variables = environment
+            .into_iter()
+            .filter(|(name, _)| name.starts_with("PULSEHOOK_") && name.contains("__"))
+            .collect();
+        let layers = builder
+            .add_source(
+                Environment::with_prefix("PULSEHOOK")
+                    .prefix_separator("_")
+                    .separator("__")
+                    .try_parsing(true)
+                    .source(Some(variables)),
+            )
+            .build()
+            .map_err(|error| ConfigError(vec![error.to_string()]))?;
+        Self::assemble(&layers)
+    }
+
+    fn assemble(layers: &Layers) -> Result<Config, ConfigError> {
+        let mut errors = Vec::new();
+        let tables = layers.get::<std::collections::BTreeMap<String, config::Value>>("").or_else(|_| {
+            layers.clone().try_deserialize::<std::collections::BTreeMap<String, config::Value>>()
+        });
+        if let Ok(tables) = &tables {
+            for name in tables.keys().filter(|name| !SECTIONS.contains(&name.as_str())) {
+                errors.push(format!("[{name}] is not a section; there are {}", SECTIONS.join(", ")));
+            }
+        }
+        let pulse = section::<pulse::Config>(layers, "pulse", &mut errors);
+        let store = section::<store::Config>(layers, "store", &mut errors);
+        let queue = section::<queue::Config>(layers, "queue", &mut errors);
+        let api = section::<api::Config>(layers, "api", &mut errors);
+        let bridge = section::<bridge::Config>(layers, "bridge", &mut errors);
+        let keys = section::<Keys>(layers, "keys", &mut errors);
+        let router = section::<router::Config>(layers, "router", &mut errors);
+        let limits = match layers.get::<Limits>("limits") {
+            Err(config::ConfigError::NotFound(_)) => Some(Limits::default()),
+            _ => section::<Limits>(layers, "limits", &mut errors),
+        };
+        match (pulse, store, queue, api, bridge, keys, router, limits) {
+            (
+                Some(pulse),
+                Some(store),
+                Some(queue),
+                Some(api),
+                Some(bridge),
+                Some(keys),
+                Some(router),
+                Some(limits),
+            ) if errors.is_empty() => Ok(Config { pulse, store, queue, api, bridge, keys, router, limits }),
+            _ => Err(ConfigError(errors)),
+        }
+    }
+
+    /// The key for task ids, long enough to be one.
+    pub fn task_id_key(&self) -> Result<Vec<u8>, String> {
+        let key = self.keys.task_id.resolve().map_err(|error| format!("keys.task_id: {error}"))?;
+        if key.len() < SHORTEST_KEY {
+            return Err(format!(
+                "keys.task_id: a key of at least {SHORTEST_KEY} characters is needed, this one has {} (`openssl rand -hex 32` makes one)",
+                key.len()
+            ));
+        }
+        Ok(key.into_bytes())
+    }
+}
+
+fn section<T: DeserializeOwned>(layers: &Layers, name: &str, errors: &mut Vec<String>) -> Option<T> {
+    match layers.get::<T>(name) {
+        Ok(section) => Some(section),
+        Err(error) => {
+            errors.push(format!("[{name}] {error}"));
+            None
+        }
+    }
+}
+
+/// Refuses addresses that other machines can reach: for roles that let in whoever asks.
+pub fn loopback_only(option: &str, address: SocketAddr) -> Result<(), String> {
+    if address.ip().is_loopback() {
+        return Ok(());
+    }
+    Err(format!(
+        "{option} = \"{address}\": only loopback addresses (127.0.0.1, [::1]) are taken, because the API lets in whoever asks"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(file: &str, variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pulsehook.toml");
+        std::fs::write(&path, file).unwrap();
+        Config::load(Some(&path), variables.iter().map(|(name, value)| ((*name).into(), (*value).into())))
+    }
+
+    #[test]
+    fn the_shipped_file_is_complete_and_valid() {
+        let config = Config::load(None, []).unwrap();
+        assert_eq!(config.api.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!(config.bridge.listen.to_string(), "127.0.0.1:8081");
+    }
+
+    #[test]
+    fn a_file_is_laid_over_the_defaults_and_the_environment_over_both() {
+        let config = load(
+            "[queue]\nclient_id = \"a\"\nroot_url = \"http://file\"\n",
+            &[
+                ("PULSEHOOK_QUEUE__ROOT_URL", "http://variable"),
+                ("PULSEHOOK_ROUTER__PENDING_FIRES", "7"),
+                ("PULSEHOOK_TASK_ID_KEY", "not an option"),
+            ],
+        )
+        .unwrap();
+        assert_eq!(
+            (config.queue.client_id.as_str(), config.queue.root_url.as_str()),
+            ("a", "http://variable")
+        );
+        assert_eq!(config.router.pending_fires, 7);
+    }
+
+    #[test]
+    fn every_error_is_told_at_once() {
+        let error = load("[queue]\nroot = \"x\"\n[api]\nlisten = 5\n[nonsense]\na = 1\n", &[]).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("[queue]") && text.contains("root"), "{text}");
+        assert!(text.contains("[api]") && text.contains("[nonsense]"), "{text}");
+    }
+
+    #[test]
+    fn a_short_key_is_refused_with_advice() {
+        let config = load("[keys]\ntask_id = \"short\"\n", &[]).unwrap();
+        assert!(config.task_id_key().unwrap_err().contains("openssl"));
+    }
+}

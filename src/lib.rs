@@ -13,5 +13,6 @@ pub mod filter;
 pub mod hook;
 pub mod queue;
 pub mod router;
+pub mod server;
 pub mod store;
 pub mod template;

@@ -1,2 +1,10 @@
-//! The pulsehook binary.
-fn main() {}
+//! The pulsehook binary: one executable, roles and tools as subcommands.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use pulsehook::cli::Cli;
+
+fn main() -> ExitCode {
+    Cli::parse().run()
+}

@@ -1,3 +1,494 @@
-//! (in the making)
+//! The router: consumes one queue per hook, decides, records and submits.
+//!
+//! The life of a message: [`intake`] gives each hook its turn; [`process`] decides (on [`deciders`]), commits what was
+//! decided and only then acknowledges; [`submit`] takes each fire to its end behind the [`gate`]; [`outcome`] commits
+//! the end; [`events`] tells of it. [`keeper`] keeps queues and bindings in line with the hooks of the [`registry`].
+//!
+//! Everything that is recorded and not ended when the process stops, however it stops, is found at the next start.
 
+mod again;
 pub mod decide;
+mod deciders;
+mod events;
+pub mod gate;
+pub mod identity;
+mod intake;
+mod keeper;
+mod load;
+mod outcome;
+mod process;
+pub mod registry;
+mod retention;
+mod submit;
+pub mod trigger;
+mod undeliverable;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use pulse::{Delivery, Event as PulseEvent, QueueKind, Transport, naming};
+use serde::Deserialize;
+use tokio::sync::{broadcast, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::hook::HookName;
+use crate::queue::QueueService;
+use crate::store::{HookRow, Store, StoreError};
+pub use again::AgainError;
+use decide::Limits;
+use gate::Gate;
+use identity::TaskIds;
+pub use keeper::KeepError;
+use registry::{LiveHook, Registry};
+
+/// `[router]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Kind of the hooks' queues.
+    pub queue_kind: QueueKind,
+    /// After so many redeliveries the broker moves a message aside; the router takes it back from there.
+    pub delivery_limit: u32,
+    /// Messages that are out unacknowledged, all hooks together.
+    pub prefetch_budget: u32,
+    /// Fires that are recorded and not ended, all hooks together.
+    pub pending_fires: u32,
+    /// The same for one hook.
+    pub pending_fires_per_hook: u32,
+    /// Rendered tasks of pending fires in memory.
+    pub pending_megabytes: u32,
+    /// Submissions at a time, all hooks together.
+    pub submissions: u32,
+    /// The same for one hook.
+    pub submissions_per_hook: u32,
+    /// For how long an equal message of a foreign publisher, with an equal id, is the same event.
+    pub identity_window_seconds: u64,
+    /// Messages that did not fire, kept on record per hook.
+    pub decisions_kept: u32,
+    /// Fires are kept for so many days.
+    pub fires_kept_days: u32,
+    /// Their messages and rendered tasks are kept for so many days; those of dead letters as long as the fire.
+    pub messages_kept_days: u32,
+    /// When the queue service has been down for so long, unrecorded messages go back to the broker and consuming stops.
+    pub return_after_seconds: u64,
+}
+
+/// What the router is given.
+pub struct Parts {
+    /// Where hooks and fires are kept.
+    pub store: Store,
+    /// Where messages come from and fire events go.
+    pub transport: Arc<dyn Transport>,
+    /// Where tasks go.
+    pub queue: Arc<dyn QueueService>,
+    /// The deployment's secret for task ids.
+    pub task_id_key: Vec<u8>,
+    /// `[pulse] user`.
+    pub user: String,
+    /// `[router]`.
+    pub router: Config,
+    /// `[limits]`.
+    pub limits: Limits,
+}
+
+struct Settings {
+    user: String,
+    trigger_exchange: String,
+    router: Config,
+    limits: Limits,
+}
+
+struct Inner {
+    store: Store,
+    transport: Arc<dyn Transport>,
+    queue: Arc<dyn QueueService>,
+    config: Settings,
+    task_ids: TaskIds,
+    trigger_key: trigger::TriggerKey,
+    registry: Registry,
+    keeper: keeper::Keeper,
+    gate: Arc<Gate>,
+    load: load::Load,
+    deciders: deciders::Deciders,
+    submitter: submit::Submitter,
+    events: events::Events,
+    /// The sink of every hook's consumer.
+    deliveries: mpsc::Sender<Delivery>,
+    /// The queue service has been down for long: consumers are cancelled, deliveries go back.
+    returning: AtomicBool,
+    /// Added to a connection's generation: the epoch, which grows over restarts.
+    epoch_base: AtomicI64,
+    /// The current connection.
+    generation: AtomicU64,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// A running router. Clones share it.
+#[derive(Clone)]
+pub struct Router {
+    inner: Arc<Inner>,
+}
+
+/// Deliveries between the transport and the intake: the prefetch bounds what is out, this only what is handed over at once.
+const SINK: usize = 4_096;
+
+/// Fires on their way to being committed as ended.
+const SETTLED: usize = 4_096;
+
+/// Pending fires that are read at once at start.
+const RECOVERED_AT_ONCE: u32 = 1_000;
+
+/// A connection's row says this often that it is alive.
+const EPOCH_EVERY: Duration = Duration::from_secs(5);
+
+/// Rows of connections are kept for so long (30 days, in milliseconds): no message is in flight for longer.
+const EPOCH_KEPT: i64 = 30 * 24 * 3600 * 1000;
+
+impl Router {
+    /// Starts a router: loads hooks and pending fires from the store, and begins to consume. Returns when everything
+    /// is loaded; queues are declared in the background.
+    pub async fn start(parts: Parts) -> Result<Router, StoreError> {
+        let (deliveries, delivered) = mpsc::channel(SINK);
+        let (settled, settling) = mpsc::channel(SETTLED);
+        let (heard, hearing) = mpsc::unbounded_channel();
+        let store_id = parts.store.id().await?;
+        let inner = Arc::new(Inner {
+            task_ids: TaskIds::new(&parts.task_id_key, &store_id),
+            trigger_key: trigger::TriggerKey::new(&parts.task_id_key),
+            registry: Registry::default(),
+            keeper: Default::default(),
+            gate: Gate::new(parts.router.submissions as usize),
+            load: Default::default(),
+            deciders: deciders::Deciders::start().map_err(|error| StoreError::Sqlite(error.to_string()))?,
+            submitter: submit::Submitter::new(parts.router.submissions_per_hook as usize, settled),
+            events: Default::default(),
+            deliveries,
+            returning: AtomicBool::new(false),
+            epoch_base: AtomicI64::new(parts.store.last_epoch().await?),
+            generation: AtomicU64::new(1),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            store: parts.store,
+            transport: parts.transport,
+            queue: parts.queue,
+            config: Settings {
+                trigger_exchange: naming::exchange(&parts.user, "trigger"),
+                user: parts.user,
+                router: parts.router,
+                limits: parts.limits,
+            },
+        });
+        for row in inner.store.hooks(None).await? {
+            inner.register(&row);
+        }
+        let events = inner.transport.events();
+        inner.spawn(inner.clone().follow_transport(events));
+        inner.spawn(intake::Intake::run(inner.clone(), delivered, heard.clone(), hearing));
+        // Not under `stop`: ends that are on their way are still committed while the router stops.
+        inner.tasks.spawn(inner.clone().keep_outcomes(settling, heard));
+        inner.spawn(inner.clone().publish_events());
+        inner.spawn(inner.clone().keep_gate());
+        inner.spawn(inner.clone().keep_epoch());
+        inner.spawn(inner.clone().keep_retention());
+        inner.recover().await?;
+        inner.spawn(inner.clone().keep_topology());
+        Ok(Router { inner })
+    }
+
+    /// Takes up a hook that was made or changed, and waits until its queue and bindings have been tried once.
+    /// Answers the health of its bindings; an error says why its queue does not stand yet, and is retried in the background.
+    pub async fn hook_saved(&self, row: &HookRow) -> Result<Vec<pulse::BindingHealth>, KeepError> {
+        self.inner.register(row);
+        self.keep(&row.name).await
+    }
+
+    /// Lets go of a deleted hook: its pending fires are cancelled and its queue is deleted, in the background if the broker is away.
+    pub async fn hook_deleted(&self, name: &HookName) -> Result<(), KeepError> {
+        let queue = naming::queue(&self.inner.config.user, &name.group, &name.id);
+        self.inner.registry.remove(&queue);
+        self.keep(name).await.map(|_| ())
+    }
+
+    async fn keep(&self, name: &HookName) -> Result<Vec<pulse::BindingHealth>, KeepError> {
+        let kept = self.inner.keep(name).await;
+        if kept.is_err() {
+            self.inner.keep_trying(name.clone());
+        }
+        kept
+    }
+
+    /// The health of a hook's queue and of its bindings (its own trigger binding included).
+    pub fn health(&self, name: &HookName) -> registry::QueueHealth {
+        self.inner.registry.health(&naming::queue(&self.inner.config.user, &name.group, &name.id))
+    }
+
+    /// Publishes a change of a hook: `what` is `hook-created`, `hook-updated` or `hook-deleted`.
+    pub async fn publish_change(&self, what: &str, name: &HookName) {
+        let body = serde_json::json!({ "hookGroupId": name.group, "hookId": name.id });
+        let message = pulse::Message {
+            exchange: naming::exchange(&self.inner.config.user, what),
+            routing_key: naming::routing_key([name.group.as_str(), name.id.as_str()]),
+            properties: pulse::Properties {
+                message_id: Some(uuid::Uuid::new_v4().to_string()),
+                timestamp: u64::try_from(now_ms() / 1000).ok(),
+                content_type: Some("application/json".into()),
+                headers: Default::default(),
+            },
+            body: body.to_string().into(),
+        };
+        if let Err(error) = self.inner.transport.publish(&message, false).await {
+            tracing::warn!(hook = %name, %error, "could not publish that the hook changed");
+        }
+    }
+
+    /// The limits that hooks are compiled with.
+    pub fn limits(&self) -> &Limits {
+        &self.inner.config.limits
+    }
+
+    /// Stops: no new messages; ends that are on their way are committed. The caller bounds the time.
+    pub async fn stop(&self) {
+        self.inner.stop.cancel();
+        self.inner.submitter_closed().await;
+    }
+}
+
+impl Inner {
+    /// Runs a task until it ends or the router stops.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = task => {}
+                () = stop.cancelled() => {}
+            }
+        });
+    }
+
+    async fn submitter_closed(&self) {
+        while self.submitter.in_flight.load(Ordering::Acquire) > 0 || self.load_in_outcomes() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    fn load_in_outcomes(&self) -> bool {
+        self.submitter.settled.capacity() < self.submitter.settled.max_capacity()
+    }
+
+    fn register(&self, row: &HookRow) {
+        let queue: Arc<str> = naming::queue(&self.config.user, &row.name.group, &row.name.id).into();
+        let known = self.registry.get(&queue).filter(|known| known.incarnation == row.incarnation);
+        // Two saves may arrive here in the other order.
+        if known.as_ref().is_some_and(|known| known.version > row.version) {
+            return;
+        }
+        let shared = known.map(|known| known.shared.clone()).unwrap_or_default();
+        match LiveHook::new(row, queue, shared) {
+            Ok(hook) => self.registry.put(Arc::new(hook)),
+            Err(error) => {
+                tracing::error!(hook = %row.name, error, "the stored hook is not valid for this version of pulsehook; it does not fire")
+            }
+        }
+    }
+
+    /// Submits what was recorded and not ended before the start.
+    async fn recover(self: &Arc<Self>) -> Result<(), StoreError> {
+        let hooks: std::collections::HashMap<i64, Arc<LiveHook>> =
+            self.registry.all().into_iter().map(|hook| (hook.incarnation, hook)).collect();
+        let (mut after, mut found) = (0, 0);
+        loop {
+            let page = self.store.pending_fires(after, RECOVERED_AT_ONCE).await?;
+            let Some(last) = page.last() else { break };
+            after = last.id;
+            for fire in page {
+                match hooks.get(&fire.incarnation) {
+                    Some(hook) => {
+                        found += 1;
+                        self.load.reserve(hook, 1);
+                        self.load.bytes.fetch_add(fire.task.len(), Ordering::AcqRel);
+                        self.submit(submit::Submission { fire, hook: hook.clone(), recovered: true });
+                    }
+                    None => self.cancel_orphan(fire.incarnation).await?,
+                }
+            }
+        }
+        if found > 0 {
+            tracing::info!(fires = found, "going on with fires that were recorded before the last stop");
+        }
+        Ok(())
+    }
+
+    async fn cancel_orphan(&self, incarnation: i64) -> Result<(), StoreError> {
+        let error = submit::error_json("hook-deleted", "the hook was deleted before the task was submitted");
+        let cancelled = self.store.write(move |w| w.cancel_fires(incarnation, now_ms(), &error)).await?;
+        if cancelled > 0 {
+            tracing::info!(incarnation, fires = cancelled, "cancelled fires of a deleted hook");
+        }
+        Ok(())
+    }
+
+    /// The epoch of a connection: greater than that of every earlier connection of this store.
+    fn epoch(&self, generation: u64) -> i64 {
+        self.epoch_base.load(Ordering::Acquire) + generation as i64
+    }
+
+    async fn keep_epoch(self: Arc<Self>) {
+        let mut status = self.transport.status();
+        loop {
+            if *status.borrow_and_update() == pulse::Status::Up {
+                let now = now_ms();
+                let epoch = self.epoch(self.generation.load(Ordering::Acquire));
+                if let Err(error) = self.store.epoch_seen(epoch, now, now - EPOCH_KEPT).await {
+                    tracing::error!(%error, "cannot record that the connection is alive");
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(EPOCH_EVERY) => {}
+                changed = status.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    /// Declares what all hooks share, then each hook's queue.
+    async fn keep_topology(self: Arc<Self>) {
+        const EXCHANGES: [&str; 8] = [
+            "webhook",
+            "clock",
+            "trigger",
+            "undeliverable",
+            "fire",
+            "hook-created",
+            "hook-updated",
+            "hook-deleted",
+        ];
+        let (sink, returned) = mpsc::channel(64);
+        self.spawn(self.clone().return_undeliverable(returned));
+        loop {
+            let declared: Result<(), pulse::TopologyError> = async {
+                for what in EXCHANGES {
+                    self.transport.declare_exchange(&naming::exchange(&self.config.user, what)).await?;
+                }
+                self.declare_undeliverable(sink.clone()).await
+            }
+            .await;
+            match declared {
+                Ok(()) => break,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot declare pulsehook's exchanges yet");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
+        }
+        self.keep_all().await;
+    }
+
+    async fn follow_transport(self: Arc<Self>, mut events: broadcast::Receiver<PulseEvent>) {
+        loop {
+            match events.recv().await {
+                Ok(PulseEvent::Connected { generation }) => {
+                    self.generation.store(generation, Ordering::Release);
+                    tracing::info!(generation, "connected to the broker");
+                }
+                Ok(PulseEvent::Disconnected { reason, .. }) => {
+                    tracing::warn!(reason, "lost the broker; connecting again")
+                }
+                Ok(PulseEvent::Binding { queue, health }) => {
+                    if self.registry.set_binding(&queue, health.clone()) {
+                        let pulse::Binding { exchange, pattern } = &health.binding;
+                        match &health.error {
+                            Some(error) => {
+                                tracing::warn!(%queue, exchange, pattern, error, "binding refused")
+                            }
+                            None => tracing::info!(%queue, exchange, pattern, "binding stands"),
+                        }
+                    }
+                }
+                Ok(PulseEvent::Queue { queue, error }) => {
+                    if self.registry.set_queue(&queue, error.clone()) {
+                        match error {
+                            Some(error) => tracing::warn!(%queue, error, "the queue cannot be consumed"),
+                            None => tracing::info!(%queue, "the queue is consumed again"),
+                        }
+                    }
+                }
+                Err(broadcast::error::RecvError::Lagged(missed)) => {
+                    tracing::warn!(missed, "missed news of the broker")
+                }
+                Err(broadcast::error::RecvError::Closed) => return,
+            }
+        }
+    }
+
+    /// Probes the queue service while it is down; stops consuming when that lasts, and resumes after it.
+    async fn keep_gate(self: Arc<Self>) {
+        let probing = self.gate.keep_probing(|| self.queue.probe());
+        let consuming = async {
+            let mut state = self.gate.watch();
+            let patience = Duration::from_secs(self.config.router.return_after_seconds);
+            loop {
+                let down = self.gate.down_for();
+                let returning = self.returning.load(Ordering::Acquire);
+                if !returning && down.is_some_and(|down| down >= patience) {
+                    self.set_consuming(false).await;
+                } else if returning && (down.is_none() || self.nothing_to_try()) {
+                    self.set_consuming(true).await;
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(Duration::from_secs(1)) => self.submitter.tidy(),
+                    changed = state.changed() => if changed.is_err() { return },
+                }
+            }
+        };
+        tokio::join!(probing, consuming);
+    }
+
+    /// On trial, with no fire left to try it with: only new messages can tell.
+    fn nothing_to_try(&self) -> bool {
+        *self.gate.watch().borrow() == gate::GateState::Trial
+            && self.submitter.in_flight.load(Ordering::Acquire) == 0
+    }
+
+    async fn set_consuming(self: &Arc<Self>, consuming: bool) {
+        self.returning.store(!consuming, Ordering::Release);
+        tracing::info!(consuming, "the queue service decides whether messages are taken");
+        let prefetch = self.prefetch();
+        for hook in self.registry.all() {
+            if hook.hook.paused == Some(true) {
+                continue;
+            }
+            let done = if consuming {
+                self.transport.consume(&hook.queue, prefetch, self.deliveries.clone()).await
+            } else {
+                self.transport.cancel(&hook.queue).await
+            };
+            if let Err(error) = done {
+                tracing::debug!(hook = %hook.name, %error, "will be done when the broker is back");
+            }
+        }
+    }
+}
+
+/// Now, in milliseconds since the epoch.
+pub(crate) fn now_ms() -> i64 {
+    Utc::now().timestamp_millis()
+}
+
+fn from_ms(ms: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_millis(ms).unwrap_or_default()
+}
+
+/// Between half of the time and all of it, so that many who wait do not come back at once.
+fn jitter(time: Duration) -> Duration {
+    let mut byte = [0_u8; 2];
+    // Without randomness there is only less spread.
+    let _ = getrandom::fill(&mut byte);
+    time.mul_f64(0.5 + f64::from(u16::from_be_bytes(byte)) / f64::from(u16::MAX) / 2.0)
+}
+
+fn random_id() -> [u8; 16] {
+    *uuid::Uuid::new_v4().as_bytes()
+}

@@ -5,6 +5,8 @@
 //! [`amqp`](transport) sessions on a RabbitMQ broker that recover by themselves, and an embedded one that keeps its queues
 //! in SQLite for a machine without a broker.
 
+pub mod amqp;
+pub mod config;
 pub mod embedded;
 pub mod message;
 pub mod naming;
@@ -12,6 +14,8 @@ pub mod secret;
 pub mod topic;
 pub mod transport;
 
+pub use amqp::Amqp;
+pub use config::{Config, ConfigError};
 pub use embedded::Embedded;
 pub use message::{Headers, Message, Properties};
 pub use secret::Secret;

@@ -191,6 +191,19 @@ impl Delivery {
         self.end(Settlement::Reject);
     }
 
+    /// The same delivery as one more redelivery of a message to another queue: for messages that a broker set aside
+    /// and that go back to where they were meant for. Ending it ends the original.
+    pub fn returned(mut self, queue: Arc<str>, message: Arc<Message>) -> Self {
+        Self {
+            queue,
+            message,
+            redelivered: true,
+            generation: self.generation,
+            tag: self.tag,
+            settle: self.settle.take(),
+        }
+    }
+
     fn end(mut self, how: Settlement) {
         if let Some(settle) = self.settle.take() {
             settle.settle(self.tag, how);

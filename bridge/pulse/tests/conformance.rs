@@ -1,5 +1,7 @@
 //! One suite, run against every transport: what callers may rely on, whichever they were given.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 #[path = "conformance/bench.rs"]
 mod bench;
 #[path = "conformance/consuming.rs"]
@@ -42,4 +44,10 @@ async fn whole_suite(place: Place) {
 async fn embedded() {
     let folder = tempfile::tempdir().unwrap();
     whole_suite(Place::Embedded(folder.path().to_owned())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rabbitmq() {
+    let rabbit = harness::Rabbit::start().await.unwrap();
+    whole_suite(Place::Amqp(rabbit.url("/"))).await;
 }

@@ -1,9 +1,14 @@
-//! Real parts for tests: private RabbitMQ nodes, a TCP proxy that misbehaves on request, waiting under a deadline.
+//! Real parts for tests: private RabbitMQ nodes, programs as processes, an HTTP client, a TCP proxy that misbehaves on
+//! request, waiting under a deadline.
 
+pub mod http;
+pub mod process;
 pub mod proxy;
 pub mod rabbit;
 pub mod wait;
 
+pub use http::Http;
+pub use process::{Process, free_port};
 pub use proxy::Proxy;
 pub use rabbit::Rabbit;
 pub use wait::eventually;

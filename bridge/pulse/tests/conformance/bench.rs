@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pulse::amqp::{Amqp, AmqpConfig};
 use pulse::{
     Binding, Delivery, Embedded, Event, Message, Properties, Published, QueueSpec, Status, Transport,
 };
@@ -17,6 +18,8 @@ pub const DEADLINE: Duration = Duration::from_secs(30);
 pub enum Place {
     /// Files in this folder.
     Embedded(PathBuf),
+    /// A broker.
+    Amqp(String),
 }
 
 pub struct Bench {
@@ -33,6 +36,10 @@ impl Bench {
     pub async fn open(&self) -> Arc<dyn Transport> {
         let transport: Arc<dyn Transport> = match &self.place {
             Place::Embedded(folder) => Arc::new(Embedded::open(&folder.join(self.case)).unwrap()),
+            Place::Amqp(url) => Arc::new(
+                Amqp::connect(AmqpConfig { url, ca_file: None, name: self.case, publish_timeout: DEADLINE })
+                    .unwrap(),
+            ),
         };
         let mut status = transport.status();
         let up = status.wait_for(|status| *status == Status::Up);

@@ -1,0 +1,225 @@
+//! A RabbitMQ broker, through sessions that recover by themselves.
+//!
+//! Three connections: one publishes ([`publisher`]), one consumes ([`consumers`]), one declares ([`topology`]); a broker that blocks
+//! publishers so goes on delivering, and a refused binding disturbs neither. [`keeper`] owns what callers want and keeps
+//! it standing; [`link`] stands between amqprs and the broker and makes up for what amqprs lacks. Deliveries of a
+//! connection that is gone may still be ended: that leads nowhere, and the broker delivers them again.
+
+mod backoff;
+mod consumer;
+mod consumers;
+mod convert;
+mod entry;
+mod health;
+mod keeper;
+mod lane;
+mod link;
+mod publisher;
+mod session;
+mod settle;
+mod target;
+mod tls;
+mod topology;
+mod wire;
+mod work;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::Message;
+use crate::embedded::{EVENT_BACKLOG, check_name};
+use crate::transport::{
+    BindingHealth, Delivery, Event, PublishError, Published, QueueSpec, Status, TopologyError, Transport,
+};
+use health::Health;
+use keeper::{Command, Keeper};
+use lane::Job;
+use publisher::{MAX_OUTSTANDING, Publisher};
+use target::Target;
+
+pub use target::TargetError;
+
+/// Requests for topology that wait; more callers wait for their turn.
+const MAX_COMMANDS: usize = 1024;
+
+/// The end of everything, however the broker behaves.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(15);
+
+/// How to reach a broker.
+pub struct AmqpConfig<'a> {
+    /// `amqp://user:password@host:port/vhost` or `amqps://…`, each part percent-encoded.
+    pub url: &'a str,
+    /// CAs to trust (PEM) in place of the system's.
+    pub ca_file: Option<&'a Path>,
+    /// How the broker's operators see the connections.
+    pub name: &'a str,
+    /// A publish that is not confirmed within this time is reported as unavailable.
+    pub publish_timeout: Duration,
+}
+
+impl AmqpConfig<'_> {
+    /// Whether URL and CA file can be used, without connecting.
+    pub fn check(&self) -> Result<(), TargetError> {
+        Target::parse(self.url, self.ca_file).map(drop)
+    }
+}
+
+/// Sessions on one RabbitMQ virtual host. See the [module](self).
+pub struct Amqp {
+    commands: mpsc::Sender<Command>,
+    jobs: mpsc::Sender<Job>,
+    outstanding: Arc<Semaphore>,
+    publish_timeout: Duration,
+    events: broadcast::Sender<Event>,
+    health: Arc<Health>,
+    closing: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Amqp {
+    /// Begins to connect and returns at once, whether or not there is a broker: [`status`](Transport::status) tells. Must be
+    /// called within a tokio runtime. Fails only if the URL or the CA file is wrong.
+    pub fn connect(config: AmqpConfig<'_>) -> Result<Self, TargetError> {
+        let target = Arc::new(Target::parse(config.url, config.ca_file)?);
+        let (events, _) = broadcast::channel(EVENT_BACKLOG);
+        let health = Arc::new(Health::new());
+        let closing = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let (commands, command_inbox) = mpsc::channel(MAX_COMMANDS);
+        let (jobs, job_inbox) = mpsc::channel(MAX_OUTSTANDING);
+        let keeper = Keeper::new(
+            target.clone(),
+            config.name.to_owned(),
+            events.clone(),
+            health.clone(),
+            closing.clone(),
+        );
+        tasks.spawn(keeper.run(command_inbox));
+        let publisher = Publisher {
+            target,
+            name: config.name.to_owned(),
+            health: health.clone(),
+            closing: closing.clone(),
+            keeper: commands.clone(),
+            refused: HashMap::new(),
+        };
+        tasks.spawn(publisher.run(job_inbox));
+        tasks.close();
+        Ok(Self {
+            commands,
+            jobs,
+            outstanding: Arc::new(Semaphore::new(MAX_OUTSTANDING)),
+            publish_timeout: config.publish_timeout,
+            events,
+            health,
+            closing,
+            tasks,
+        })
+    }
+
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T, TopologyError>>) -> Command,
+    ) -> Result<T, TopologyError> {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.closing.run_until_cancelled(self.commands.send(command(reply))).await;
+        if !matches!(sent, Some(Ok(()))) {
+            return Err(TopologyError::Unavailable(closed()));
+        }
+        answer.await.unwrap_or_else(|_| Err(TopologyError::Unavailable(closed())))
+    }
+
+    async fn publish_now(&self, message: Message, mandatory: bool) -> Result<Published, PublishError> {
+        let unavailable = || PublishError::Unavailable(closed());
+        let permit = self.outstanding.clone().acquire_owned().await.map_err(|_| unavailable())?;
+        let (reply, answer) = oneshot::channel();
+        let job = Job { message, mandatory, reply, _permit: permit };
+        self.jobs.send(job).await.map_err(|_| unavailable())?;
+        answer.await.unwrap_or_else(|_| Err(unavailable()))
+    }
+}
+
+fn closed() -> String {
+    "the transport is closed".into()
+}
+
+#[async_trait]
+impl Transport for Amqp {
+    async fn publish(&self, message: &Message, mandatory: bool) -> Result<Published, PublishError> {
+        message.check().map_err(PublishError::Refused)?;
+        if let Some(reason) = self.health.blocked() {
+            return Err(PublishError::Unavailable(reason));
+        }
+        let mut message = message.clone();
+        if mandatory && message.properties.message_id.is_none() {
+            // The broker returns an unroutable message with nothing else to know it by.
+            message.properties.message_id = Some(uuid::Uuid::new_v4().to_string());
+        }
+        match timeout(self.publish_timeout, self.publish_now(message, mandatory)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(PublishError::Unavailable(match &*self.health.watch().borrow() {
+                Status::Down { reason } => reason.clone(),
+                Status::Up => format!("no confirm within {:?}", self.publish_timeout),
+            })),
+        }
+    }
+
+    async fn declare_exchange(&self, name: &str) -> Result<(), TopologyError> {
+        check_name("the exchange name", name).map_err(TopologyError::Refused)?;
+        let name = name.to_owned();
+        self.ask(|reply| Command::DeclareExchange { name, reply }).await
+    }
+
+    async fn declare_queue(&self, spec: QueueSpec) -> Result<Vec<BindingHealth>, TopologyError> {
+        check_name("the queue name", &spec.name).map_err(TopologyError::Refused)?;
+        self.ask(|reply| Command::DeclareQueue { spec, reply }).await
+    }
+
+    async fn delete_queue(&self, name: &str) -> Result<u64, TopologyError> {
+        check_name("the queue name", name).map_err(TopologyError::Refused)?;
+        self.ask(|reply| Command::DeleteQueue { name: name.into(), reply }).await
+    }
+
+    async fn consume(
+        &self,
+        queue: &str,
+        prefetch: u16,
+        sink: mpsc::Sender<Delivery>,
+    ) -> Result<(), TopologyError> {
+        if prefetch == 0 {
+            return Err(TopologyError::Refused("prefetch must not be 0".into()));
+        }
+        self.ask(|reply| Command::Consume { queue: queue.into(), prefetch, sink, reply }).await
+    }
+
+    async fn cancel(&self, queue: &str) -> Result<(), TopologyError> {
+        self.ask(|reply| Command::Cancel { queue: queue.into(), reply: Some(reply) }).await
+    }
+
+    fn events(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+
+    fn status(&self) -> watch::Receiver<Status> {
+        self.health.watch()
+    }
+
+    async fn close(&self) {
+        self.closing.cancel();
+        let _ = timeout(CLOSE_DEADLINE, self.tasks.wait()).await;
+    }
+}
+
+impl Drop for Amqp {
+    fn drop(&mut self) {
+        self.closing.cancel();
+    }
+}

@@ -1,0 +1,184 @@
+//! A channel for publishing, with its unconfirmed messages.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use amqprs::channel::{BasicPublishArguments, ConfirmSelectArguments};
+use amqprs::{BasicProperties, Return};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+
+use super::convert;
+use super::wire::{Chan, Listener, Refusal, RpcError, Wire};
+use crate::Message;
+use crate::transport::{PublishError, Published};
+
+/// A message on its way, and who waits for it.
+pub(super) struct Job {
+    pub message: Message,
+    pub mandatory: bool,
+    pub reply: oneshot::Sender<Result<Published, PublishError>>,
+    /// Given back when the broker has spoken, or is gone.
+    pub _permit: OwnedSemaphorePermit,
+}
+
+impl Job {
+    pub fn answer(self, answer: Result<Published, PublishError>) {
+        // Whoever waited may have given up: then the answer interests nobody.
+        let _ = self.reply.send(answer);
+    }
+}
+
+/// What the broker says about published messages.
+pub(super) enum Confirm {
+    Ack { tag: u64, multiple: bool },
+    Nack { tag: u64, multiple: bool },
+    Returned { exchange: String, routing_key: String, message_id: Option<String> },
+}
+
+struct Forward(mpsc::UnboundedSender<Confirm>);
+
+impl Listener for Forward {
+    fn ack(&mut self, tag: u64, multiple: bool) {
+        let _ = self.0.send(Confirm::Ack { tag, multiple });
+    }
+
+    fn nack(&mut self, tag: u64, multiple: bool) {
+        let _ = self.0.send(Confirm::Nack { tag, multiple });
+    }
+
+    fn returned(&mut self, what: &Return, properties: &BasicProperties) {
+        let _ = self.0.send(Confirm::Returned {
+            exchange: what.exchange().clone(),
+            routing_key: what.routing_key().clone(),
+            message_id: properties.message_id().cloned(),
+        });
+    }
+}
+
+struct Pending {
+    job: Job,
+    since: Instant,
+    returned: bool,
+}
+
+/// A confirming channel. Messages are numbered from 1 in the order in which they are published.
+pub(super) struct Lane {
+    chan: Chan,
+    confirms: mpsc::UnboundedReceiver<Confirm>,
+    pending: VecDeque<Option<Pending>>,
+    /// The number of the first in `pending`.
+    first: u64,
+}
+
+impl Lane {
+    pub async fn open(wire: &Wire) -> Result<Self, RpcError> {
+        // Bounded by what is outstanding: a return and a confirm for each.
+        let (sender, confirms) = mpsc::unbounded_channel();
+        let chan = wire.channel(Forward(sender)).await?;
+        let select = chan.channel.confirm_select(ConfirmSelectArguments::default());
+        wire.rpc(&chan, "asking for confirms", select).await?;
+        Ok(Self { chan, confirms, pending: VecDeque::new(), first: 1 })
+    }
+
+    /// The next confirm. `None`: the channel is closed; see [`refusal`](Self::refusal).
+    pub async fn confirm(&mut self) -> Option<Confirm> {
+        self.confirms.recv().await
+    }
+
+    /// Why the broker closed the channel.
+    pub fn refusal(&self) -> Option<Refusal> {
+        self.chan.refusal()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// Since when the oldest message waits for its confirm.
+    pub fn oldest(&self) -> Option<Instant> {
+        self.pending.iter().flatten().next().map(|pending| pending.since)
+    }
+
+    /// Publishes. A message that amqprs cannot take is refused, one whose caller has given up is dropped.
+    pub async fn publish(&mut self, job: Job) {
+        if job.reply.is_closed() {
+            return;
+        }
+        let message = &job.message;
+        let properties = match convert::to_amqp(&message.properties, message.properties.message_id.as_deref())
+        {
+            Ok(properties) => properties,
+            Err(reason) => return job.answer(Err(PublishError::Refused(reason))),
+        };
+        let arguments = BasicPublishArguments {
+            exchange: message.exchange.clone(),
+            routing_key: message.routing_key.clone(),
+            mandatory: job.mandatory,
+            immediate: false,
+        };
+        let body = message.body.to_vec();
+        // First, as the confirm may come before the call returns.
+        self.pending.push_back(Some(Pending { job, since: Instant::now(), returned: false }));
+        // An error means that the connection is gone, which ends the lane and answers all that is pending.
+        let _ = self.chan.channel.basic_publish(properties, body, arguments).await;
+    }
+
+    /// Answers whom the confirm concerns.
+    pub fn settle(&mut self, confirm: Confirm) {
+        match confirm {
+            Confirm::Ack { tag, multiple } => self.confirmed(tag, multiple, true),
+            Confirm::Nack { tag, multiple } => self.confirmed(tag, multiple, false),
+            Confirm::Returned { exchange, routing_key, message_id } => {
+                // A return has no number and comes before its message's confirm, so that the first match is the one, also
+                // where several messages share an id.
+                let returned = self.pending.iter_mut().flatten().find(|pending| {
+                    let message = &pending.job.message;
+                    pending.job.mandatory
+                        && !pending.returned
+                        && message.properties.message_id == message_id
+                        && message.routing_key == routing_key
+                        && message.exchange == exchange
+                });
+                if let Some(pending) = returned {
+                    pending.returned = true;
+                }
+            }
+        }
+    }
+
+    /// The same for all confirms that have come by now.
+    pub fn settle_with_all_that_wait(&mut self, confirm: Confirm) {
+        self.settle(confirm);
+        while let Ok(confirm) = self.confirms.try_recv() {
+            self.settle(confirm);
+        }
+    }
+
+    fn confirmed(&mut self, tag: u64, multiple: bool, taken: bool) {
+        let Some(last) = tag.checked_sub(self.first) else { return };
+        let first = if multiple { 0 } else { last };
+        for at in first..=last {
+            let slot = usize::try_from(at).ok().and_then(|at| self.pending.get_mut(at));
+            let Some(Pending { job, returned, .. }) = slot.and_then(Option::take) else { continue };
+            job.answer(if taken {
+                Ok(Published { routed: !returned })
+            } else {
+                Err(PublishError::Refused(
+                    "the broker could not take it (basic.nack): is a queue full?".into(),
+                ))
+            });
+        }
+        while let Some(None) = self.pending.front() {
+            self.pending.pop_front();
+            self.first += 1;
+        }
+    }
+
+    /// Takes out what is not confirmed, in order, when the lane is over.
+    pub fn take_pending(&mut self) -> Vec<Job> {
+        while let Ok(confirm) = self.confirms.try_recv() {
+            self.settle(confirm);
+        }
+        self.pending.drain(..).flatten().map(|pending| pending.job).collect()
+    }
+}

@@ -1,0 +1,48 @@
+//! The way onto pulse: confirmed, mandatory, under a deadline.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pulse::{Message, PublishError, Status, Transport};
+
+/// Publishes with the bridge's deadline.
+pub struct Publisher {
+    transport: Arc<dyn Transport>,
+    timeout: Duration,
+}
+
+/// Why a message did not go out.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum NotPublished {
+    /// The broker is away or did not confirm in time; it may have the message all the same.
+    #[error("the broker is not available: {0}")]
+    Unavailable(String),
+    /// The broker will never take this message.
+    #[error("the broker refuses the message: {0}")]
+    Refused(String),
+}
+
+impl Publisher {
+    /// Publishes through `transport` and waits at most `timeout` for each confirm.
+    pub fn new(transport: Arc<dyn Transport>, timeout: Duration) -> Self {
+        Self { transport, timeout }
+    }
+
+    /// Publishes one message and waits for its confirm; true if some queue took it.
+    ///
+    /// # Errors
+    /// See [`NotPublished`].
+    pub async fn publish(&self, message: &Message) -> Result<bool, NotPublished> {
+        // A broker that is known to be away costs no wait.
+        let status = self.transport.status().borrow().clone();
+        if let Status::Down { reason } = status {
+            return Err(NotPublished::Unavailable(reason));
+        }
+        match tokio::time::timeout(self.timeout, self.transport.publish(message, true)).await {
+            Ok(Ok(published)) => Ok(published.routed),
+            Ok(Err(PublishError::Unavailable(reason))) => Err(NotPublished::Unavailable(reason)),
+            Ok(Err(PublishError::Refused(reason))) => Err(NotPublished::Refused(reason)),
+            Err(_) => Err(NotPublished::Unavailable(format!("no confirm within {:?}", self.timeout))),
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! What a hook did: its fires, its status, what became of messages that did not fire, the health of its bindings.
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::hooks::{find, named};
+use super::{Api, ApiError, Code};
+use crate::hook::HookName;
+use crate::store::{FireRow, FireState};
+
+/// Entries of a page, by default and at most.
+const PAGE: u32 = 1_000;
+
+/// Query of a paged list.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Page {
+    #[serde(rename = "continuationToken")]
+    continuation_token: Option<String>,
+    limit: Option<u32>,
+}
+
+impl Page {
+    pub(super) fn limit(&self) -> u32 {
+        self.limit.unwrap_or(PAGE).clamp(1, PAGE)
+    }
+
+    pub(super) fn before(&self) -> Result<Option<i64>, ApiError> {
+        self.continuation_token
+            .as_deref()
+            .map(|token| {
+                token.parse().map_err(|_| {
+                    ApiError::new(Code::InvalidRequestArguments, "continuationToken is not one of ours")
+                })
+            })
+            .transpose()
+    }
+}
+
+pub(super) async fn last_fires(
+    State(api): State<Api>,
+    Path(path): Path<(String, String)>,
+    Query(page): Query<Page>,
+) -> Result<Json<Value>, ApiError> {
+    let (name, info) = named("listLastFires", path)?;
+    let row = find(&api, &name, &info).await?;
+    let before = page.before().map_err(|error| error.of(&info))?;
+    let fires = api.inner.store.fires(row.incarnation, before, page.limit() + 1).await?;
+    if fires.is_empty() && before.is_none() {
+        return Err(ApiError::new(Code::ResourceNotFound, format!("hook {name} has not fired yet")).of(&info));
+    }
+    let more = fires.len() > page.limit() as usize;
+    let shown = &fires[..fires.len().min(page.limit() as usize)];
+    let mut answer =
+        json!({ "lastFires": shown.iter().map(|fire| last_fire(&name, fire)).collect::<Vec<_>>() });
+    if let (true, Some(last)) = (more, shown.last()) {
+        answer["continuationToken"] = json!(last.id.to_string());
+    }
+    Ok(Json(answer))
+}
+
+/// A fire as Taskcluster Hooks shows it. A fire that is still under way counts as a success with the task state `pending`:
+/// its task id is settled, and pulsehook goes on until the task exists or the fire is dead.
+fn last_fire(name: &HookName, fire: &FireRow) -> Value {
+    let failed = matches!(fire.state, FireState::Dead | FireState::Cancelled);
+    json!({
+        "hookGroupId": name.group,
+        "hookId": name.id,
+        "firedBy": fire.fired_by,
+        "taskId": fire.task_id,
+        "taskCreateTime": time(fire.fired_at),
+        "result": if failed { "error" } else { "success" },
+        "error": if failed { fire.error.clone().unwrap_or_default() } else { String::new() },
+        "taskState": if fire.state == FireState::Success { "unscheduled" } else { fire.state.as_str() },
+    })
+}
+
+pub(super) async fn status(
+    State(api): State<Api>,
+    Path(path): Path<(String, String)>,
+) -> Result<Json<Value>, ApiError> {
+    let (name, info) = named("getHookStatus", path)?;
+    let row = find(&api, &name, &info).await?;
+    let last = api.inner.store.fires(row.incarnation, None, 1).await?;
+    let last = match last.first() {
+        None => json!({ "result": "no-fire" }),
+        Some(fire) if matches!(fire.state, FireState::Dead | FireState::Cancelled) => {
+            let error: Value =
+                fire.error.as_deref().and_then(|error| serde_json::from_str(error).ok()).unwrap_or(json!({}));
+            json!({ "result": "error", "error": error, "time": time(fire.fired_at) })
+        }
+        Some(fire) => json!({ "result": "success", "taskId": fire.task_id, "time": time(fire.fired_at) }),
+    };
+    Ok(Json(json!({ "lastFire": last })))
+}
+
+pub(super) async fn bindings(
+    State(api): State<Api>,
+    Path(path): Path<(String, String)>,
+) -> Result<Json<Value>, ApiError> {
+    let (name, info) = named("listBindings", path)?;
+    find(&api, &name, &info).await?;
+    let health = api.inner.router.health(&name);
+    let bindings: Vec<Value> = health
+        .bindings
+        .iter()
+        .map(|health| {
+            let state = if health.error.is_none() { "bound" } else { "refused" };
+            let mut shown = json!({
+                "exchange": health.binding.exchange,
+                "routingKeyPattern": health.binding.pattern,
+                "state": state,
+            });
+            if let Some(error) = &health.error {
+                shown["error"] = json!(error);
+            }
+            shown
+        })
+        .collect();
+    let mut answer = json!({ "bindings": bindings });
+    if let Some(error) = health.error {
+        answer["queueError"] = json!(error);
+    }
+    Ok(Json(answer))
+}
+
+pub(super) async fn decisions(
+    State(api): State<Api>,
+    Path(path): Path<(String, String)>,
+    Query(page): Query<Page>,
+) -> Result<Json<Value>, ApiError> {
+    let (name, info) = named("listDecisions", path)?;
+    let row = find(&api, &name, &info).await?;
+    let rows = api.inner.store.decisions(row.incarnation, page.limit()).await?;
+    let decisions: Vec<Value> = rows
+        .iter()
+        .map(|row| {
+            let mut shown = json!({
+                "time": time(row.at),
+                "messageId": row.message_id,
+                "exchange": row.exchange,
+                "routingKey": row.routing_key,
+                "outcome": row.outcome,
+                "reason": row.reason,
+            });
+            if let Some(detail) =
+                row.detail.as_deref().and_then(|detail| serde_json::from_str::<Value>(detail).ok())
+            {
+                shown["detail"] = detail;
+            }
+            shown
+        })
+        .collect();
+    Ok(Json(json!({ "decisions": decisions })))
+}
+
+pub(super) fn time(ms: i64) -> String {
+    chrono::DateTime::from_timestamp_millis(ms)
+        .unwrap_or_default()
+        .to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
+}

@@ -1,0 +1,187 @@
+//! `pulsehook hook …`: hooks in files and at the router.
+
+mod offline;
+mod render;
+
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, anyhow};
+use axum::http::{Method, StatusCode};
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+use super::client::{Client, Refused, ServerArgs, hook_path};
+use crate::hook::{HookFile, HookName};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum HookCommand {
+    /// Create the hook of a file; the same hook again is no error.
+    Create(FileArgs),
+    /// Replace a hook by the one of a file.
+    Update(FileArgs),
+    /// Show a hook's definition, with the health of its bindings.
+    Show(NameArgs),
+    /// List hooks.
+    List(ListArgs),
+    /// Delete a hook, its queue and the messages that wait in it.
+    Delete(NameArgs),
+    /// Show what a message would become: decision, reason, task. Needs no server.
+    Render(render::RenderArgs),
+    /// Check hook files: document, filter, schema, template. Needs no server.
+    Validate(offline::ValidateArgs),
+    /// Run the cases in a folder: hooks, messages, and the tasks or reasons that are expected. Needs no server.
+    Test(offline::TestArgs),
+    /// List the functions and filters of templates.
+    Functions,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct FileArgs {
+    /// Hook document in YAML or JSON; `-` reads standard input.
+    file: PathBuf,
+    /// `<hook-group>/<hook-id>`, if the file does not say so itself.
+    #[arg(long, value_name = "NAME")]
+    name: Option<HookName>,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct NameArgs {
+    /// `<hook-group>/<hook-id>`.
+    name: HookName,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ListArgs {
+    /// Only the hooks of this group.
+    group: Option<String>,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+impl HookCommand {
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Create(args) => save(args, Method::PUT).await?,
+            Self::Update(args) => save(args, Method::POST).await?,
+            Self::Show(args) => show(args).await?,
+            Self::List(args) => list(args).await?,
+            Self::Delete(args) => delete(args).await?,
+            Self::Render(args) => return render::run(args),
+            Self::Validate(args) => return offline::validate(&args),
+            Self::Test(args) => return offline::test(&args),
+            Self::Functions => offline::functions(),
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The text of a file, or of standard input.
+fn read(path: &Path) -> anyhow::Result<String> {
+    let mut text = String::new();
+    if path == Path::new("-") {
+        std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
+    } else {
+        text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    }
+    Ok(text)
+}
+
+async fn save(args: FileArgs, method: Method) -> anyhow::Result<()> {
+    let place = args.file.display();
+    let file = HookFile::parse(&read(&args.file)?).map_err(|error| anyhow!("{place}: {error}"))?;
+    let name = match args.name {
+        Some(name) => name,
+        None => file.name().map_err(|problem| anyhow!("{place}: {problem} (or give --name)"))?,
+    };
+    if let Err(problems) = file.hook(Some(&name)) {
+        let lines: Vec<String> = file
+            .locate(&problems)
+            .iter()
+            .map(|found| format!("{place}:{}: {}", found.line, found.problem))
+            .collect();
+        return Err(anyhow!("the hook is not valid\n{}", lines.join("\n")));
+    }
+    let client = args.server.client()?;
+    client.call(method.clone(), &hook_path(&name), Some(file.value())).await?;
+    println!("{} {name}", if method == Method::PUT { "created" } else { "updated" });
+    print_bindings(&client, &name).await
+}
+
+/// Tells which bindings do not stand; says nothing when all do.
+async fn print_bindings(client: &Client, name: &HookName) -> anyhow::Result<()> {
+    let health = client.call(Method::GET, &format!("{}/bindings", hook_path(name)), None).await?;
+    let text = |value: &Value, field: &str| value[field].as_str().unwrap_or_default().to_owned();
+    if health.get("queueError").is_some() {
+        println!("  its queue does not stand yet: {}", text(&health, "queueError"));
+    }
+    for binding in health["bindings"].as_array().into_iter().flatten() {
+        if binding["state"] != "bound" {
+            println!(
+                "  binding {} {} is refused: {} (it is tried again)",
+                text(binding, "exchange"),
+                text(binding, "routingKeyPattern"),
+                text(binding, "error")
+            );
+        }
+    }
+    Ok(())
+}
+
+async fn show(args: NameArgs) -> anyhow::Result<()> {
+    let client = args.server.client()?;
+    let definition = client.call(Method::GET, &hook_path(&args.name), None).await?;
+    println!("{}", serde_json::to_string_pretty(&definition)?);
+    print_bindings(&client, &args.name).await
+}
+
+async fn list(args: ListArgs) -> anyhow::Result<()> {
+    let client = args.server.client()?;
+    let groups: Vec<String> = match args.group {
+        Some(group) => vec![group],
+        None => {
+            let answer = client.call(Method::GET, "/hooks", None).await?;
+            answer["groups"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+                .map(Into::into)
+                .collect()
+        }
+    };
+    for group in groups {
+        let answer = match client.call(Method::GET, &format!("/hooks/{group}"), None).await {
+            // Its last hook may have been deleted since.
+            Err(error)
+                if error
+                    .downcast_ref::<Refused>()
+                    .is_some_and(|refused| refused.status == StatusCode::NOT_FOUND) =>
+            {
+                continue;
+            }
+            answer => answer?,
+        };
+        for hook in answer["hooks"].as_array().into_iter().flatten() {
+            let field = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            println!(
+                "{}/{}\t{}",
+                field(&hook["hookGroupId"]),
+                field(&hook["hookId"]),
+                field(&hook["metadata"]["name"])
+            );
+        }
+    }
+    Ok(())
+}
+
+async fn delete(args: NameArgs) -> anyhow::Result<()> {
+    args.server.client()?.call(Method::DELETE, &hook_path(&args.name), None).await?;
+    println!("deleted {}", args.name);
+    Ok(())
+}

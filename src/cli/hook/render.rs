@@ -1,0 +1,86 @@
+//! `pulsehook hook render`: a dry run on the router's own code path.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use chrono::{DateTime, Utc};
+use clap::Args;
+
+use crate::cli::render::diff::differences;
+use crate::cli::render::{Options, RenderReport, render};
+use crate::hook::parse_document;
+use crate::router::decide::FiredBy;
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct RenderArgs {
+    /// Hook document in YAML or JSON.
+    file: PathBuf,
+    /// Event: JSON or YAML with exchange, routingKey and payload, or a bare payload with --exchange and --routing-key;
+    /// `-` reads standard input.
+    #[arg(long, value_name = "EVENT")]
+    message: PathBuf,
+    /// Exchange of the message.
+    #[arg(long)]
+    exchange: Option<String>,
+    /// Routing key of the message.
+    #[arg(long)]
+    routing_key: Option<String>,
+    /// What fired it: pulseMessage, schedule, triggerHook or triggerHookWithToken.
+    #[arg(long, value_name = "KIND", value_parser = fired_by)]
+    fired_by: Option<FiredBy>,
+    /// The moment of the fire, e.g. 2026-11-22T10:05:00Z; now if not given.
+    #[arg(long, value_name = "TIME")]
+    now: Option<DateTime<Utc>>,
+    /// The task id.
+    #[arg(long, value_name = "SLUGID")]
+    task_id: Option<String>,
+    /// Compare with the task of this file (JSON or YAML): print what differs, and exit with 1 if anything does.
+    #[arg(long, value_name = "TASK")]
+    expect: Option<PathBuf>,
+    /// Print a JSON object instead of text.
+    #[arg(long, conflicts_with = "expect")]
+    json: bool,
+}
+
+fn fired_by(text: &str) -> Result<FiredBy, String> {
+    serde_json::from_value(text.into())
+        .map_err(|_| "not one of pulseMessage, schedule, triggerHook, triggerHookWithToken".to_owned())
+}
+
+pub(super) fn run(args: RenderArgs) -> anyhow::Result<ExitCode> {
+    let options = Options {
+        exchange: args.exchange,
+        routing_key: args.routing_key,
+        fired_by: args.fired_by,
+        now: args.now,
+        task_id: args.task_id,
+        limits: Default::default(),
+    };
+    let report = render(&super::read(&args.file)?, &super::read(&args.message)?, &options)?;
+    if let Some(expect) = &args.expect {
+        return compare(expect, &report);
+    }
+    if args.json {
+        println!("{:#}", report.to_json());
+    } else {
+        print!("{report}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn compare(expect: &std::path::Path, report: &RenderReport) -> anyhow::Result<ExitCode> {
+    let expected = parse_document(&super::read(expect)?).with_context(|| expect.display().to_string())?;
+    let found = differences("task", &expected, &report.task().unwrap_or_default(), false);
+    if found.is_empty() {
+        println!("{}: as expected", report.hook);
+        return Ok(ExitCode::SUCCESS);
+    }
+    if report.task().is_none() {
+        print!("{report}");
+    }
+    for difference in found {
+        print!("{difference}");
+    }
+    Ok(ExitCode::FAILURE)
+}

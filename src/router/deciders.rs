@@ -1,0 +1,59 @@
+//! Threads that decide: filter and render, apart from the event loop and with room for deep templates.
+
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::oneshot;
+
+/// Compiling and rendering recurse with the depth of templates and documents.
+const STACK: usize = 16 * 1024 * 1024;
+
+/// At least so many, so that the operating system shares the processor between a slow hook and a quick one.
+const AT_LEAST: usize = 4;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// A handle to the threads, which end when it is dropped.
+pub struct Deciders {
+    jobs: std::sync::mpsc::Sender<Job>,
+}
+
+impl Deciders {
+    /// Starts the threads.
+    pub fn start() -> std::io::Result<Self> {
+        let (jobs, waiting) = std::sync::mpsc::channel::<Job>();
+        let waiting = Arc::new(Mutex::new(waiting));
+        let threads =
+            std::thread::available_parallelism().map_or(AT_LEAST, |cores| cores.get().max(AT_LEAST));
+        for number in 0..threads {
+            let waiting = waiting.clone();
+            std::thread::Builder::new().name(format!("decider-{number}")).stack_size(STACK).spawn(
+                move || {
+                    loop {
+                        let job = match waiting.lock() {
+                            Ok(waiting) => waiting.recv(),
+                            Err(_) => return,
+                        };
+                        match job {
+                            // A panic costs its batch, whose messages are retried, not the thread.
+                            Ok(job) => drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(job))),
+                            Err(_) => return,
+                        }
+                    }
+                },
+            )?;
+        }
+        Ok(Self { jobs })
+    }
+
+    /// Runs a job on one of the threads. `None` when it panicked or the threads are gone. The number of jobs that wait is
+    /// bounded by the intake, which bounds the batches under way.
+    pub async fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.jobs
+            .send(Box::new(move || {
+                let _ = reply.send(job());
+            }))
+            .ok()?;
+        answer.await.ok()
+    }
+}

@@ -1,0 +1,184 @@
+//! The intake: takes deliveries of all hooks from one channel and lets each hook have its turn.
+//!
+//! Deliveries wait per hook (as many as its prefetch allows) and leave in small batches, hook after hook, so a hook
+//! with a backlog of a hundred thousand holds up a quiet one by a few batches at most. A hook whose pending fires are
+//! at their bound waits, and so do all when the bound of all is reached: the rest waits in the broker.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use pulse::Delivery;
+use tokio::sync::mpsc;
+
+use super::Inner;
+use super::gate::GateState;
+use super::registry::LiveHook;
+
+/// Messages of one hook that are decided and recorded together.
+const BATCH: usize = 128;
+
+/// Batches of one hook at a time: one is decided while another is committed.
+const BATCHES_PER_HOOK: usize = 4;
+
+/// Batches of all hooks at a time.
+const BATCHES: usize = 32;
+
+/// Deliveries that are taken from the channel at once.
+const TAKEN_AT_ONCE: usize = 1_024;
+
+#[derive(Default)]
+struct Waiting {
+    deliveries: VecDeque<Delivery>,
+    batches: usize,
+    in_ring: bool,
+}
+
+/// What the intake hears from the rest of the router.
+pub(super) enum Heard {
+    /// A batch of this queue is done.
+    Batch(Arc<str>),
+    /// Fires of this queue have ended, after it had been full.
+    Room(Arc<str>),
+}
+
+pub(super) struct Intake {
+    inner: Arc<Inner>,
+    hooks: HashMap<Arc<str>, Waiting>,
+    ring: VecDeque<Arc<str>>,
+    batches: usize,
+    heard: mpsc::UnboundedSender<Heard>,
+}
+
+impl Intake {
+    /// Runs until the router stops. `deliveries` is the sink of every hook's consumer.
+    pub(super) async fn run(
+        inner: Arc<Inner>,
+        mut deliveries: mpsc::Receiver<Delivery>,
+        heard: mpsc::UnboundedSender<Heard>,
+        mut hearing: mpsc::UnboundedReceiver<Heard>,
+    ) {
+        let mut intake = Intake { inner, hooks: HashMap::new(), ring: VecDeque::new(), batches: 0, heard };
+        let mut gate = intake.inner.gate.watch();
+        let mut taken = Vec::with_capacity(TAKEN_AT_ONCE);
+        loop {
+            tokio::select! {
+                () = intake.inner.stop.cancelled() => return,
+                count = deliveries.recv_many(&mut taken, TAKEN_AT_ONCE) => {
+                    if count == 0 {
+                        return;
+                    }
+                    for delivery in taken.drain(..) {
+                        intake.arrived(delivery);
+                    }
+                }
+                Some(heard) = hearing.recv() => intake.hear(heard),
+                changed = gate.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
+            }
+            while let Ok(heard) = hearing.try_recv() {
+                intake.hear(heard);
+            }
+            intake.start_batches();
+        }
+    }
+
+    fn arrived(&mut self, delivery: Delivery) {
+        if self.inner.returning.load(Ordering::Acquire) {
+            // The service has been down for long: what is not recorded goes back, once, and the consumers stop.
+            delivery.retry();
+            return;
+        }
+        let waiting = self.hooks.entry(delivery.queue.clone()).or_default();
+        if !waiting.in_ring {
+            waiting.in_ring = true;
+            self.ring.push_back(delivery.queue.clone());
+        }
+        waiting.deliveries.push_back(delivery);
+    }
+
+    fn hear(&mut self, heard: Heard) {
+        let queue = match heard {
+            Heard::Batch(queue) => {
+                self.batches -= 1;
+                if let Some(waiting) = self.hooks.get_mut(&queue) {
+                    waiting.batches -= 1;
+                }
+                queue
+            }
+            Heard::Room(queue) => queue,
+        };
+        let Some(waiting) = self.hooks.get_mut(&queue) else { return };
+        if waiting.deliveries.is_empty() {
+            if waiting.batches == 0 {
+                self.hooks.remove(&queue);
+            }
+        } else if !waiting.in_ring {
+            waiting.in_ring = true;
+            self.ring.push_back(queue);
+        }
+    }
+
+    fn start_batches(&mut self) {
+        let inner = self.inner.clone();
+        if matches!(*inner.gate.watch().borrow(), GateState::Closed { .. }) {
+            if inner.returning.load(Ordering::Acquire) {
+                self.hooks.values_mut().for_each(|waiting| waiting.deliveries.clear());
+            }
+            return;
+        }
+        let bounds = &inner.config.router;
+        for _ in 0..self.ring.len() {
+            if self.batches >= BATCHES || inner.load.is_full(bounds) {
+                return;
+            }
+            let Some(queue) = self.ring.pop_front() else { return };
+            let Some(waiting) = self.hooks.get_mut(&queue) else { continue };
+            waiting.in_ring = false;
+            let Some(hook) = inner.registry.get(&queue) else {
+                // Deleted: its queue is being deleted too, and these messages with it.
+                waiting.deliveries.clear();
+                continue;
+            };
+            let pending = hook.shared.pending.load(Ordering::Acquire);
+            let room = (bounds.pending_fires_per_hook as usize).saturating_sub(pending);
+            if room == 0 {
+                hook.shared.full.store(true, Ordering::Release);
+                // A fire may have ended between the two looks.
+                if hook.shared.pending.load(Ordering::Acquire) >= bounds.pending_fires_per_hook as usize {
+                    continue;
+                }
+            }
+            if waiting.batches >= BATCHES_PER_HOOK {
+                continue;
+            }
+            let count = waiting.deliveries.len().min(BATCH).min(room.max(1));
+            let batch: Vec<Delivery> = waiting.deliveries.drain(..count).collect();
+            if batch.is_empty() {
+                continue;
+            }
+            waiting.batches += 1;
+            self.batches += 1;
+            if !waiting.deliveries.is_empty() {
+                waiting.in_ring = true;
+                self.ring.push_back(queue.clone());
+            }
+            self.start(queue, hook, batch);
+        }
+    }
+
+    fn start(&self, queue: Arc<str>, hook: Arc<LiveHook>, batch: Vec<Delivery>) {
+        let (inner, heard) = (self.inner.clone(), self.heard.clone());
+        let reserved = batch.len();
+        inner.load.reserve(&hook, reserved);
+        self.inner.tasks.spawn(async move {
+            let fires = inner.process(hook.clone(), batch).await;
+            inner.load.release(&hook, reserved - fires.min(reserved), 0, &heard);
+            // The intake ends before its tasks when the router stops.
+            let _ = heard.send(Heard::Batch(queue));
+        });
+    }
+}

@@ -1,0 +1,179 @@
+//! Keeps queues and bindings in line with the hooks: at start, and whenever a hook is made, changed or deleted.
+//!
+//! The transport re-declares by itself what it was told, after every loss of the broker. What it was never told, or
+//! could not be told because the broker was away, is retried here.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use pulse::{Binding, BindingHealth, QueueSpec, TopologyError, naming};
+use tokio::task::JoinSet;
+
+use super::Inner;
+use super::registry::LiveHook;
+use crate::hook::HookName;
+use crate::store::StoreError;
+
+/// Hooks whose queues are declared at the same time at start.
+const AT_ONCE: usize = 64;
+
+/// The wait before a queue that could not be declared or deleted is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// A queue's consumer gets at least and at most so many messages in advance, whatever its share of the budget is.
+const PREFETCH: (usize, usize) = (10, 1_000);
+
+/// One lock per hook name: what is done about one hook is done in order.
+#[derive(Default)]
+pub(super) struct Keeper {
+    names: Mutex<HashMap<HookName, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+impl Keeper {
+    fn lock(&self, name: &HookName) -> Arc<tokio::sync::Mutex<()>> {
+        let Ok(mut names) = self.names.lock() else { return Default::default() };
+        if names.len() > 1_000 {
+            names.retain(|_, lock| Arc::strong_count(lock) > 1);
+        }
+        names.entry(name.clone()).or_default().clone()
+    }
+}
+
+/// Why a hook's queue is not (yet) as it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum KeepError {
+    /// The broker; retried in the background.
+    #[error(transparent)]
+    Topology(#[from] TopologyError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Inner {
+    /// Brings the broker in line with one hook: deletes the queue of a deleted one, then declares, binds and consumes
+    /// the queue of the present one. Answers the health of its bindings.
+    pub(super) async fn keep(self: &Arc<Self>, name: &HookName) -> Result<Vec<BindingHealth>, KeepError> {
+        let lock = self.keeper.lock(name);
+        let _turn = lock.lock().await;
+        let queue: Arc<str> = naming::queue(&self.config.user, &name.group, &name.id).into();
+        self.bury(name, &queue).await?;
+        let Some(hook) = self.registry.get(&queue) else { return Ok(Vec::new()) };
+        let stale = self.store.stale_bindings(hook.incarnation).await?;
+        let bindings = self.bindings(&hook);
+        let spec = QueueSpec {
+            name: queue.clone(),
+            kind: self.config.router.queue_kind,
+            delivery_limit: Some(self.config.router.delivery_limit),
+            dead_letter_exchange: Some(naming::exchange(&self.config.user, "undeliverable")),
+            max_length: None,
+            unbind: stale
+                .iter()
+                .map(|(exchange, pattern)| Binding { exchange: exchange.clone(), pattern: pattern.clone() })
+                .filter(|stale| !bindings.contains(stale))
+                .collect(),
+            bindings,
+        };
+        let health = self.transport.declare_queue(spec).await;
+        let error = health.as_ref().err().map(ToString::to_string);
+        self.registry.set_queue(&queue, error);
+        let health = health?;
+        self.registry.set_bindings(&queue, health.clone());
+        if !stale.is_empty() {
+            self.store.forget_stale_bindings(hook.incarnation, stale).await?;
+        }
+        if hook.hook.paused == Some(true) {
+            self.transport.cancel(&queue).await?;
+        } else if !self.returning.load(std::sync::atomic::Ordering::Acquire) {
+            self.transport.consume(&queue, self.prefetch(), self.deliveries.clone()).await?;
+        }
+        Ok(health)
+    }
+
+    /// A hook's own trigger key, and its bindings.
+    fn bindings(&self, hook: &LiveHook) -> Vec<Binding> {
+        let own = Binding {
+            exchange: naming::exchange(&self.config.user, "trigger"),
+            pattern: naming::routing_key([hook.name.group.as_str(), hook.name.id.as_str()]),
+        };
+        let mut bindings = vec![own];
+        bindings.extend(hook.hook.bindings.iter().cloned());
+        bindings
+    }
+
+    /// Each hook's share of the budget of messages that are out unacknowledged.
+    pub(super) fn prefetch(&self) -> u16 {
+        let share = self.config.router.prefetch_budget as usize / self.registry.len().max(1);
+        share.clamp(PREFETCH.0, PREFETCH.1) as u16
+    }
+
+    /// Deletes the queue of a deleted hook, and forgets the hook when the broker has confirmed.
+    async fn bury(&self, name: &HookName, queue: &Arc<str>) -> Result<(), KeepError> {
+        let tombstones: Vec<i64> = self
+            .store
+            .tombstones()
+            .await?
+            .into_iter()
+            .filter(|tombstone| tombstone.name == *name)
+            .map(|tombstone| tombstone.incarnation)
+            .collect();
+        if tombstones.is_empty() {
+            return Ok(());
+        }
+        let dropped = self.transport.delete_queue(queue).await?;
+        tracing::info!(hook = %name, dropped, "deleted the hook's queue, with the messages that waited in it");
+        self.store.bury(tombstones).await?;
+        Ok(())
+    }
+
+    /// Keeps one hook until it stands, in the background.
+    pub(super) fn keep_trying(self: &Arc<Self>, name: HookName) {
+        let inner = self.clone();
+        self.tasks.spawn(async move {
+            let stop = inner.stop.clone();
+            let trying = async {
+                loop {
+                    tokio::time::sleep(RETRY).await;
+                    match inner.keep(&name).await {
+                        Ok(_) => return,
+                        Err(error) => {
+                            tracing::warn!(hook = %name, %error, "the hook's queue is not as it should be")
+                        }
+                    }
+                }
+            };
+            tokio::select! {
+                () = trying => {}
+                () = stop.cancelled() => {}
+            }
+        });
+    }
+
+    /// Brings the broker in line with all hooks, at start.
+    pub(super) async fn keep_all(self: Arc<Self>) {
+        let mut names: Vec<HookName> = self.registry.all().iter().map(|hook| hook.name.clone()).collect();
+        match self.store.tombstones().await {
+            Ok(tombstones) => names.extend(tombstones.into_iter().map(|tombstone| tombstone.name)),
+            Err(error) => tracing::error!(%error, "cannot read which hooks were deleted"),
+        }
+        names.sort();
+        names.dedup();
+        let total = names.len();
+        let mut running = JoinSet::new();
+        for name in names {
+            while running.len() >= AT_ONCE {
+                running.join_next().await;
+            }
+            let inner = self.clone();
+            running.spawn(async move {
+                if let Err(error) = inner.keep(&name).await {
+                    tracing::warn!(hook = %name, %error, "the hook's queue is not as it should be yet");
+                    inner.keep_trying(name);
+                }
+            });
+        }
+        while running.join_next().await.is_some() {}
+        tracing::info!(hooks = total, "the queues of all hooks have been declared");
+    }
+}

@@ -1,0 +1,59 @@
+//! Ends of fires: committed in groups, then counted out and told.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::Inner;
+use super::intake::Heard;
+use super::submit::Settled;
+use crate::store::{FireState, StoreError};
+
+/// Ends that are committed together at most.
+const AT_ONCE: usize = 512;
+
+impl Inner {
+    /// Runs until the channel closes or the store does.
+    pub(super) async fn keep_outcomes(
+        self: Arc<Self>,
+        mut settled: mpsc::Receiver<Settled>,
+        heard: mpsc::UnboundedSender<Heard>,
+    ) {
+        let mut batch = Vec::with_capacity(AT_ONCE);
+        while settled.recv_many(&mut batch, AT_ONCE).await > 0 {
+            let Some(sequence) = self.commit_ends(&batch).await else { return };
+            for (settled, seq) in batch.drain(..).zip(sequence) {
+                self.load.release(&settled.hook, 1, settled.bytes, &heard);
+                let Some(seq) = seq else { continue };
+                match (settled.ended.state, &settled.ended.error) {
+                    (FireState::Success, _) => {
+                        tracing::info!(hook = %settled.hook.name, task_id = settled.task_id, attempts = settled.ended.attempts, "task created")
+                    }
+                    (state, error) => {
+                        tracing::warn!(hook = %settled.hook.name, task_id = settled.task_id, outcome = state.as_str(), error = error.as_deref(), "no task")
+                    }
+                }
+                self.events.settled(seq);
+            }
+        }
+    }
+
+    async fn commit_ends(&self, batch: &[Settled]) -> Option<Vec<Option<i64>>> {
+        let ends: Arc<Vec<_>> = Arc::new(batch.iter().map(|settled| settled.ended.clone()).collect());
+        loop {
+            let job = ends.clone();
+            match self
+                .store
+                .write(move |w| job.iter().map(|ended| w.end_fire(ended)).collect::<Result<Vec<_>, _>>())
+                .await
+            {
+                Ok(sequence) => return Some(sequence),
+                Err(StoreError::Closed) => return None,
+                Err(error) => {
+                    tracing::error!(%error, fires = ends.len(), "cannot record outcomes; trying again");
+                    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! A batch of one hook's messages: decide, record, acknowledge, submit.
+//!
+//! Nothing is acknowledged before its outcome or its complete pending fire is committed.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use pulse::{Delivery, Message};
+
+use super::Inner;
+use super::decide::{Decision, Event, FiredBy};
+use super::identity::{Identity, Repeat, identify};
+use super::registry::LiveHook;
+use super::submit::{Submission, error_json};
+use super::trigger::Trigger;
+use crate::hook::HookName;
+use crate::store::{DecisionRow, NewFire, PendingFire, Recorded};
+
+/// A store that refuses (a full disk, say) is asked again this often; the messages stay unacknowledged meanwhile.
+const STORE_RETRY: Duration = Duration::from_secs(1);
+
+/// What is known of a message besides itself.
+pub(super) struct MessageContext {
+    pub fired_by: FiredBy,
+    pub client_id: Option<String>,
+    pub scheduled_for: Option<DateTime<Utc>>,
+    /// The task id that a trigger asks for.
+    pub task_id: Option<String>,
+}
+
+impl Inner {
+    /// The context of a message: a trigger's is in its headers, and believed with a valid MAC only. `None` for a message on
+    /// the trigger exchange that the router did not write.
+    pub(super) fn context(&self, hook: &HookName, message: &Message) -> Option<MessageContext> {
+        if message.exchange != self.config.trigger_exchange {
+            let fired_by = FiredBy::PulseMessage;
+            return Some(MessageContext { fired_by, client_id: None, scheduled_for: None, task_id: None });
+        }
+        let Trigger { fired_by, client_id, scheduled_for, task_id } =
+            self.trigger_key.verify(&self.config.user, hook, message)?;
+        Some(MessageContext { fired_by, client_id, scheduled_for, task_id })
+    }
+}
+
+/// What is to be recorded for one message.
+enum Entry {
+    Fire(NewFire),
+    Decision(DecisionRow),
+}
+
+struct Item {
+    delivery: Delivery,
+    identity: Identity,
+    occurrence: i64,
+}
+
+impl Inner {
+    /// Takes a batch through to its acks. Answers how many fires it made that are now under way.
+    pub(super) async fn process(self: &Arc<Self>, hook: Arc<LiveHook>, deliveries: Vec<Delivery>) -> usize {
+        let mut fires = 0;
+        let mut items: Vec<Item> = deliveries
+            .into_iter()
+            .map(|delivery| {
+                let identity = identify(&delivery.message, &self.config.user, super::random_id);
+                Item { delivery, identity, occurrence: 0 }
+            })
+            .collect();
+        while !items.is_empty() {
+            let now = super::now_ms();
+            let entries = match self.decide_all(&hook, &items, now).await {
+                Some(entries) => Arc::new(entries),
+                // The deciders are gone: the process is stopping, the messages go back.
+                None => return fires,
+            };
+            let Some(recorded) = self.record_all(&hook, &entries).await else { return fires };
+            let mut again = Vec::new();
+            for ((item, entry), recorded) in items.into_iter().zip(entries.iter()).zip(recorded) {
+                match (entry, recorded) {
+                    (Entry::Fire(fire), Some(Recorded::New { id, ended_seq })) => {
+                        item.delivery.ack();
+                        if let (Some(task), None) = (&fire.task, ended_seq) {
+                            fires += 1;
+                            self.load.bytes.fetch_add(task.len(), Ordering::Relaxed);
+                            let pending = PendingFire {
+                                id,
+                                incarnation: fire.incarnation,
+                                version: fire.version,
+                                task_id: fire.task_id.clone(),
+                                rendered_at: fire.fired_at,
+                                task: task.clone(),
+                            };
+                            self.submit(Submission { fire: pending, hook: hook.clone(), recovered: false });
+                        } else if let Some(error) = &fire.error {
+                            tracing::warn!(hook = %hook.name, task_id = fire.task_id, %error, "the message could not become a task");
+                            self.events.ended(&hook, fire, ended_seq.unwrap_or(0), error);
+                        }
+                    }
+                    (Entry::Fire(_), Some(Recorded::Known { fired_at })) => {
+                        let expired =
+                            now - fired_at > self.config.router.identity_window_seconds as i64 * 1000;
+                        let new_occurrence = item.identity.repeat == Repeat::AfterWindow
+                            && !item.delivery.redelivered
+                            && expired;
+                        if new_occurrence {
+                            again.push(Item { occurrence: item.occurrence + 1, ..item });
+                        } else {
+                            tracing::debug!(hook = %hook.name, message_id = ?item.delivery.message.properties.message_id, "seen before");
+                            item.delivery.ack();
+                        }
+                    }
+                    _ => item.delivery.ack(),
+                }
+            }
+            items = again;
+        }
+        fires
+    }
+
+    /// Decides on one of the decider threads: rendering is CPU work, and a hostile template must not hold up the event loop.
+    async fn decide_all(
+        self: &Arc<Self>,
+        hook: &Arc<LiveHook>,
+        items: &[Item],
+        now: i64,
+    ) -> Option<Vec<Entry>> {
+        let inputs: Vec<_> = items
+            .iter()
+            .map(|item| {
+                let generation = item.delivery.generation;
+                let message = item.delivery.message.clone();
+                (message, item.identity.clone(), item.occurrence, generation, item.delivery.redelivered)
+            })
+            .collect();
+        let (inner, hook) = (self.clone(), hook.clone());
+        self.deciders
+            .run(move || {
+                inputs
+                    .into_iter()
+                    .map(|(message, identity, occurrence, generation, redelivered)| {
+                        let task_id = inner.task_ids.task_id(hook.incarnation, &identity.id, occurrence);
+                        let epoch = inner.epoch(generation);
+                        let base = NewFire {
+                            incarnation: hook.incarnation,
+                            version: hook.version,
+                            task_id,
+                            occurrence,
+                            fired_by: FiredBy::PulseMessage.as_str(),
+                            fired_at: now,
+                            epoch,
+                            digest: identity.digest,
+                            redelivered,
+                            message,
+                            task: None,
+                            error: None,
+                        };
+                        decide_one(&inner, &hook, base)
+                    })
+                    .collect()
+            })
+            .await
+    }
+
+    /// Commits the entries, however long the store takes to accept them. `None` when it is closed.
+    async fn record_all(&self, hook: &LiveHook, entries: &Arc<Vec<Entry>>) -> Option<Vec<Option<Recorded>>> {
+        loop {
+            let (job, kept) = (entries.clone(), i64::from(self.config.router.decisions_kept));
+            let written = self
+                .store
+                .write(move |w| {
+                    job.iter()
+                        .map(|entry| match entry {
+                            Entry::Fire(fire) => w.fire(fire).map(Some),
+                            Entry::Decision(decision) => w.decision(decision, kept).map(|()| None),
+                        })
+                        .collect::<Result<Vec<_>, _>>()
+                })
+                .await;
+            match written {
+                Ok(recorded) => return Some(recorded),
+                Err(crate::store::StoreError::Closed) => return None,
+                Err(error) => {
+                    tracing::error!(hook = %hook.name, %error, messages = entries.len(), "cannot record; the messages stay unacknowledged");
+                    tokio::select! {
+                        () = tokio::time::sleep(STORE_RETRY) => {}
+                        () = self.stop.cancelled() => return None,
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn decide_one(inner: &Inner, hook: &LiveHook, base: NewFire) -> Entry {
+    let Some(context) = inner.context(&hook.name, &base.message) else {
+        return Entry::Decision(decision(&base, "untrusted-trigger", UNTRUSTED.to_owned(), None));
+    };
+    let task_id = context.task_id.unwrap_or(base.task_id);
+    let base = NewFire { fired_by: context.fired_by.as_str(), task_id, ..base };
+    let decision_made = match hook.rules(&inner.config.limits) {
+        Err(error) => {
+            Decision::TemplateError { path: String::new(), message: error.to_owned(), exceeded: false }
+        }
+        Ok(rules) => rules.decide(&Event {
+            message: &base.message,
+            fired_by: context.fired_by,
+            client_id: context.client_id.as_deref(),
+            scheduled_for: context.scheduled_for,
+            task_id: &base.task_id,
+            now: super::from_ms(base.fired_at),
+        }),
+    };
+    match decision_made {
+        Decision::Fire { task } => Entry::Fire(NewFire { task: Some(Bytes::from(task)), ..base }),
+        failed if failed.is_error() => {
+            let error = Some(error_json(failed.outcome(), &failed.reason()));
+            let task = match failed {
+                Decision::InvalidTask { task, .. } => Some(Bytes::from(task)),
+                _ => None,
+            };
+            Entry::Fire(NewFire { task, error, ..base })
+        }
+        other => {
+            let reason = other.reason();
+            tracing::debug!(hook = %hook.name, message_id = ?base.message.properties.message_id, outcome = other.outcome(), %reason, "did not fire");
+            let detail = match other.detail() {
+                serde_json::Value::Null => None,
+                detail => Some(detail.to_string()),
+            };
+            Entry::Decision(decision(&base, other.outcome(), reason, detail))
+        }
+    }
+}
+
+const UNTRUSTED: &str = "The message is on the trigger exchange but was not written by the router.";
+
+fn decision(base: &NewFire, outcome: &str, reason: String, detail: Option<String>) -> DecisionRow {
+    DecisionRow {
+        incarnation: base.incarnation,
+        at: base.fired_at,
+        exchange: base.message.exchange.clone(),
+        routing_key: base.message.routing_key.clone(),
+        message_id: base.message.properties.message_id.clone(),
+        outcome: outcome.to_owned(),
+        reason,
+        detail,
+    }
+}

@@ -1,0 +1,299 @@
+//! From a recorded fire to its end: submit, repeat with backoff, settle conflicts, render anew what went stale.
+//!
+//! The task id never changes, and the same stored definition is repeated until the service has said what it thinks of
+//! it. A task is rendered anew only after the service said that there is none by its id.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{Semaphore, mpsc};
+
+use super::Inner;
+use super::decide::{Decision, Event};
+use super::registry::{self, LiveHook};
+use crate::queue::{CreateError, QueryError, same_definition};
+use crate::store::{Ended, FireState, PendingFire};
+
+/// The queue service refuses a `created` that is further than 15 minutes from its clock: beyond this age, which leaves
+/// room for clocks that differ, a task is rendered anew.
+const STALE: i64 = 10 * 60 * 1000;
+
+/// The wait between attempts of one fire grows from the first to the second.
+const FIRST_BACKOFF: Duration = Duration::from_millis(200);
+const LAST_BACKOFF: Duration = Duration::from_secs(30);
+
+/// A fire on its way, with its hook as it was when it was recorded (or is now, after a restart).
+pub(super) struct Submission {
+    pub fire: PendingFire,
+    pub hook: Arc<LiveHook>,
+    /// It may have been submitted by a process that died, or its hook's deletion may have met it half way.
+    pub recovered: bool,
+}
+
+/// The end of a fire, with what is needed to tell of it.
+pub(super) struct Settled {
+    pub hook: Arc<LiveHook>,
+    pub task_id: String,
+    pub ended: Ended,
+    pub bytes: usize,
+}
+
+/// Fires under way.
+pub(super) struct Submitter {
+    pub settled: mpsc::Sender<Settled>,
+    per_hook: usize,
+    turns: std::sync::Mutex<std::collections::HashMap<i64, Arc<Semaphore>>>,
+    pub in_flight: AtomicUsize,
+}
+
+enum Step {
+    End(FireState, Option<String>),
+    Again { reason: String, retry_after: Option<Duration> },
+    Fresh,
+}
+
+impl Submitter {
+    pub fn new(per_hook: usize, settled: mpsc::Sender<Settled>) -> Self {
+        Self { settled, per_hook, turns: Default::default(), in_flight: AtomicUsize::new(0) }
+    }
+
+    /// The turns of a hook: so many of its fires are submitted at a time, and the rest leave others the way free.
+    fn turns(&self, incarnation: i64) -> Arc<Semaphore> {
+        match self.turns.lock() {
+            Ok(mut turns) => {
+                turns.entry(incarnation).or_insert_with(|| Arc::new(Semaphore::new(self.per_hook))).clone()
+            }
+            Err(_) => Arc::new(Semaphore::new(self.per_hook)),
+        }
+    }
+
+    /// Forgets the turns of hooks that have none under way.
+    pub fn tidy(&self) {
+        if let Ok(mut turns) = self.turns.lock() {
+            turns.retain(|_, turns| Arc::strong_count(turns) > 1);
+        }
+    }
+}
+
+impl Inner {
+    /// Starts a submission; its end arrives at [`Submitter::settled`].
+    pub(super) fn submit(self: &Arc<Self>, submission: Submission) {
+        let inner = self.clone();
+        self.submitter.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.tasks.spawn(async move {
+            let stopping = inner.stop.clone();
+            tokio::select! {
+                biased;
+                () = inner.clone().settle(submission) => {}
+                // What is not settled is pending in the store, and goes on at the next start.
+                () = stopping.cancelled() => {}
+            }
+            inner.submitter.in_flight.fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+
+    async fn settle(self: Arc<Self>, mut submission: Submission) {
+        let turns = self.submitter.turns(submission.fire.incarnation);
+        let mut attempts: u32 = 0;
+        let mut backoff = FIRST_BACKOFF;
+        let bytes = submission.fire.task.len();
+        let (state, error) = loop {
+            let Ok(_turn) = turns.acquire().await else { return };
+            let Some(permit) = self.gate.enter().await else { return };
+            let step = self.attempt(&mut submission, &mut attempts).await;
+            drop(permit);
+            drop(_turn);
+            match step {
+                Step::End(state, error) => break (state, error),
+                Step::Fresh => {}
+                Step::Again { reason, retry_after } => {
+                    let wait = retry_after.unwrap_or_else(|| super::jitter(backoff));
+                    backoff = (backoff * 2).min(LAST_BACKOFF);
+                    tracing::debug!(hook = %submission.hook.name, task_id = submission.fire.task_id, attempts, %reason, "will try again");
+                    tokio::select! {
+                        () = tokio::time::sleep(wait) => {}
+                        () = self.gate.reopened() => {}
+                    }
+                }
+            }
+        };
+        let ended = Ended { id: submission.fire.id, state, attempts, ended_at: super::now_ms(), error };
+        let task_id = std::mem::take(&mut submission.fire.task_id);
+        // The receiver lives as long as the router; without it the fire stays pending in the store.
+        let _ = self.submitter.settled.send(Settled { hook: submission.hook, task_id, ended, bytes }).await;
+    }
+
+    async fn attempt(&self, submission: &mut Submission, attempts: &mut u32) -> Step {
+        let deleted = submission.hook.is_deleted();
+        if deleted && *attempts == 0 && !submission.recovered {
+            return Step::End(FireState::Cancelled, Some(HOOK_DELETED.to_owned()));
+        }
+        let stale = super::now_ms() - submission.fire.rendered_at > STALE;
+        if deleted || stale {
+            return match self.ask(submission).await {
+                Ok(Asked::Ours) => Step::End(FireState::Success, None),
+                Ok(Asked::Others) => Step::End(FireState::Dead, Some(conflict())),
+                Ok(Asked::Absent) if deleted => {
+                    Step::End(FireState::Cancelled, Some(HOOK_DELETED.to_owned()))
+                }
+                Ok(Asked::Absent) => self.render_anew(submission).await,
+                Err(step) => step,
+            };
+        }
+        *attempts += 1;
+        let fire = &submission.fire;
+        let scopes = [format!("assume:hook-id:{}", submission.hook.name)];
+        match self.queue.create_task(&fire.task_id, fire.task.clone(), &scopes).await {
+            Ok(()) => {
+                self.gate.succeeded();
+                Step::End(FireState::Success, None)
+            }
+            Err(CreateError::Retry { reason, retry_after }) => {
+                self.gate.failed(fire.id, &reason);
+                Step::Again { reason, retry_after }
+            }
+            Err(CreateError::Outage { reason }) => {
+                self.gate.failed(fire.id, &reason);
+                Step::Again { reason, retry_after: None }
+            }
+            Err(CreateError::Conflict { message }) => {
+                self.gate.succeeded();
+                match self.ask(submission).await {
+                    Ok(Asked::Ours) => Step::End(FireState::Success, None),
+                    Ok(Asked::Others) => Step::End(FireState::Dead, Some(conflict())),
+                    Ok(Asked::Absent) => {
+                        Step::End(FireState::Dead, Some(refused(409, "RequestConflict", &message)))
+                    }
+                    Err(step) => step,
+                }
+            }
+            Err(CreateError::Refused { status, code, message }) => {
+                self.gate.succeeded();
+                // An earlier attempt, whose answer was lost, may have made the task before the service changed its mind.
+                if (*attempts > 1 || submission.recovered)
+                    && let Ok(Asked::Ours) = self.ask(submission).await
+                {
+                    return Step::End(FireState::Success, None);
+                }
+                Step::End(FireState::Dead, Some(refused(status, &code, &message)))
+            }
+        }
+    }
+
+    /// Asks the service what stands under the task id.
+    async fn ask(&self, submission: &Submission) -> Result<Asked, Step> {
+        let fire = &submission.fire;
+        match self.queue.task(&fire.task_id).await {
+            Ok(None) => {
+                self.gate.succeeded();
+                Ok(Asked::Absent)
+            }
+            Ok(Some(theirs)) => {
+                self.gate.succeeded();
+                let stored = match self.store.stored_task(fire.id).await {
+                    Ok(stored) => stored,
+                    Err(error) => return Err(Step::Again { reason: error.to_string(), retry_after: None }),
+                };
+                let ours = stored.renderings.iter().any(|ours| same_definition(&fire.task_id, ours, &theirs));
+                Ok(if ours { Asked::Ours } else { Asked::Others })
+            }
+            Err(QueryError::Retry { reason, retry_after }) => {
+                self.gate.failed(fire.id, &reason);
+                Err(Step::Again { reason, retry_after })
+            }
+            Err(QueryError::Outage { reason }) => {
+                self.gate.failed(fire.id, &reason);
+                Err(Step::Again { reason, retry_after: None })
+            }
+            Err(QueryError::Refused { status, code, message }) => {
+                Err(Step::End(FireState::Dead, Some(refused(status, &code, &message))))
+            }
+        }
+    }
+
+    /// Renders the task again, with the recorded hook version and a new `now`, and stores it.
+    async fn render_anew(&self, submission: &mut Submission) -> Step {
+        let again = |error: String| Step::Again { reason: error, retry_after: None };
+        let fire = &mut submission.fire;
+        let message = match self.store.message(fire.id).await {
+            Ok(Some(stored)) => stored.message,
+            Ok(None) => {
+                return Step::End(
+                    FireState::Dead,
+                    Some(error_json(
+                        "message-expired",
+                        "the task went stale, and its message is past its retention",
+                    )),
+                );
+            }
+            Err(error) => return again(error.to_string()),
+        };
+        let document = match self.store.hook_version(fire.incarnation, fire.version).await {
+            Ok(Some(document)) => document,
+            Ok(None) => submission.hook.hook.to_json().to_string(),
+            Err(error) => return again(error.to_string()),
+        };
+        let now = super::now_ms();
+        let Some(context) = self.context(&submission.hook.name, &message) else {
+            return Step::End(
+                FireState::Dead,
+                Some(error_json(
+                    "untrusted-trigger",
+                    "the stored trigger does not carry this router's mark; was keys.task_id changed?",
+                )),
+            );
+        };
+        let rules = match registry::parse(&submission.hook.name, &document)
+            .and_then(|hook| registry::compile(&hook, &self.config.limits))
+        {
+            Ok(rules) => rules,
+            Err(error) => return Step::End(FireState::Dead, Some(error_json("template-error", &error))),
+        };
+        let event = Event {
+            message: &message,
+            fired_by: context.fired_by,
+            client_id: context.client_id.as_deref(),
+            scheduled_for: context.scheduled_for,
+            task_id: &fire.task_id,
+            now: super::from_ms(now),
+        };
+        let task = match rules.decide(&event) {
+            Decision::Fire { task } => Bytes::from(task),
+            other => return Step::End(FireState::Dead, Some(error_json(other.outcome(), &other.reason()))),
+        };
+        let (id, version, stored) = (fire.id, fire.version, task.clone());
+        if let Err(error) = self.store.write(move |w| w.rerender(id, version, &stored, now)).await {
+            return again(error.to_string());
+        }
+        tracing::info!(hook = %submission.hook.name, task_id = fire.task_id, "rendered anew: the task had gone stale and does not exist yet");
+        fire.task = task;
+        fire.rendered_at = now;
+        Step::Fresh
+    }
+}
+
+enum Asked {
+    /// It is one of the definitions that were stored for this fire.
+    Ours,
+    /// Something else.
+    Others,
+    /// Nothing.
+    Absent,
+}
+
+const HOOK_DELETED: &str =
+    r#"{"code":"hook-deleted","message":"the hook was deleted before the task was submitted"}"#;
+
+pub(super) fn error_json(code: &str, message: &str) -> String {
+    serde_json::json!({ "code": code, "message": message }).to_string()
+}
+
+fn conflict() -> String {
+    error_json("task-id-conflict", "a task with this id exists that this hook did not make")
+}
+
+fn refused(status: u16, code: &str, message: &str) -> String {
+    serde_json::json!({ "code": code, "status": status, "message": message }).to_string()
+}

@@ -1,0 +1,140 @@
+//! The writer thread: takes whatever jobs wait, runs them in one transaction, commits, answers all.
+
+use std::sync::Mutex;
+use std::thread::JoinHandle;
+
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use super::{StoreError, Writing};
+
+/// Jobs that share one transaction at most: bounds how long the first of them waits for its commit.
+const JOBS_PER_COMMIT: usize = 256;
+
+/// Jobs that wait at most; callers beyond it wait for room.
+const WAITING_JOBS: usize = 1_024;
+
+/// A job: runs inside the transaction, is told later how the commit went.
+trait Job: Send {
+    fn run(&mut self, writing: &mut Writing<'_>) -> bool;
+    fn finish(self: Box<Self>, commit: Result<(), StoreError>);
+}
+
+struct Call<F, T> {
+    job: Option<F>,
+    result: Option<Result<T, StoreError>>,
+    reply: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<F, T> Job for Call<F, T>
+where
+    T: Send,
+    F: FnOnce(&mut Writing<'_>) -> Result<T, StoreError> + Send,
+{
+    fn run(&mut self, writing: &mut Writing<'_>) -> bool {
+        let Some(job) = self.job.take() else { return false };
+        let result = job(writing);
+        let succeeded = result.is_ok();
+        self.result = Some(result);
+        succeeded
+    }
+
+    fn finish(self: Box<Self>, commit: Result<(), StoreError>) {
+        let result = match (self.result, commit) {
+            (Some(Err(error)), _) => Err(error),
+            (_, Err(error)) => Err(error),
+            (Some(Ok(value)), Ok(())) => Ok(value),
+            (None, Ok(())) => Err(StoreError::Closed),
+        };
+        // The caller may have gone away; the write stands all the same.
+        let _ = self.reply.send(result);
+    }
+}
+
+pub(super) struct Writer {
+    jobs: Mutex<Option<tokio::sync::mpsc::Sender<Box<dyn Job>>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Writer {
+    /// Starts the thread. `ended_seq` is the highest sequence number of ended fires so far.
+    pub(super) fn start(connection: Connection, path: String, ended_seq: i64) -> std::io::Result<Self> {
+        let (sender, receiver) = tokio::sync::mpsc::channel(WAITING_JOBS);
+        let thread = std::thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || run(connection, path, ended_seq, receiver))?;
+        Ok(Self { jobs: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)) })
+    }
+
+    pub(super) async fn write<T, F>(&self, job: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Writing<'_>) -> Result<T, StoreError> + Send + 'static,
+    {
+        let sender = self.jobs.lock().ok().and_then(|jobs| jobs.clone()).ok_or(StoreError::Closed)?;
+        let (reply, answer) = oneshot::channel();
+        let call: Box<dyn Job> = Box::new(Call { job: Some(job), result: None, reply });
+        sender.send(call).await.map_err(|_| StoreError::Closed)?;
+        drop(sender);
+        answer.await.map_err(|_| StoreError::Closed)?
+    }
+
+    pub(super) fn close(&self) {
+        if let Ok(mut jobs) = self.jobs.lock() {
+            jobs.take();
+        }
+        let thread = self.thread.lock().ok().and_then(|mut thread| thread.take());
+        if let Some(thread) = thread {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn run(
+    connection: Connection,
+    path: String,
+    mut ended_seq: i64,
+    mut receiver: tokio::sync::mpsc::Receiver<Box<dyn Job>>,
+) {
+    while let Some(first) = receiver.blocking_recv() {
+        let mut jobs = vec![first];
+        while jobs.len() < JOBS_PER_COMMIT {
+            match receiver.try_recv() {
+                Ok(job) => jobs.push(job),
+                Err(_) => break,
+            }
+        }
+        let before = ended_seq;
+        let committed = commit(&connection, &mut ended_seq, &mut jobs).map_err(|error| match error {
+            StoreError::Full { .. } => StoreError::Full { path: path.clone() },
+            other => other,
+        });
+        if committed.is_err() {
+            ended_seq = before;
+            let _ = connection.execute_batch("ROLLBACK");
+        }
+        for job in jobs {
+            job.finish(committed.clone());
+        }
+    }
+}
+
+fn commit(connection: &Connection, ended_seq: &mut i64, jobs: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
+    connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+    for job in jobs.iter_mut() {
+        connection.prepare_cached("SAVEPOINT job")?.execute([])?;
+        let succeeded = job.run(&mut Writing { connection, ended_seq });
+        if !succeeded {
+            connection.prepare_cached("ROLLBACK TO job")?.execute([])?;
+        }
+        connection.prepare_cached("RELEASE job")?.execute([])?;
+    }
+    connection.prepare_cached("COMMIT")?.execute([])?;
+    Ok(())
+}

@@ -1,0 +1,12 @@
+//! The integration tests: the real binary, real processes, a real broker, through the front door.
+
+#[path = "integration/dead_letters.rs"]
+mod dead_letters;
+#[path = "integration/dev.rs"]
+mod dev;
+#[path = "integration/publishers.rs"]
+mod publishers;
+#[path = "integration/road.rs"]
+mod road;
+#[path = "integration/system.rs"]
+mod system;

@@ -41,7 +41,7 @@ pub async fn run_router(config: Config, stop: CancellationToken) -> anyhow::Resu
         store = open_store(&config) => store?,
         () = stop.cancelled() => return Ok(()),
     };
-    let transport = open_transport(&config, Path::new("."))?;
+    let transport = open_transport(&config, Path::new("."), "router")?;
     let role = RouterRole::start(&config, store, transport.clone(), Arc::new(queue), key).await?;
     let routes = role.api.routes(&config.api).layer(axum::middleware::from_fn(local_only::local_only));
     tracing::info!(address = %listener.local_addr()?, "router started");
@@ -58,7 +58,7 @@ pub async fn run_router(config: Config, stop: CancellationToken) -> anyhow::Resu
 /// `pulsehook bridge`: serves webhooks and publishes them.
 pub async fn run_bridge(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
     not_embedded(&config, "bridge").map_err(|error| ConfigError(vec![error]))?;
-    let transport = open_transport(&config, Path::new("."))?;
+    let transport = open_transport(&config, Path::new("."), "bridge")?;
     let bridge =
         bridge::Bridge::new(&config.bridge, &config.pulse.user, transport.clone()).map_err(ConfigError)?;
     let listener = listen("bridge.listen", config.bridge.listen).await?;
@@ -102,6 +102,7 @@ impl RouterRole {
             queue,
             task_id_key,
             user: config.pulse.user.clone(),
+            queue_kind: config.pulse.queue_type,
             router: config.router.clone(),
             limits: config.limits.clone(),
         })
@@ -132,8 +133,9 @@ async fn open_store(config: &Config) -> anyhow::Result<Store> {
 }
 
 /// The transport that `[pulse]` names; the embedded one keeps its file in `folder`.
-fn open_transport(config: &Config, folder: &Path) -> anyhow::Result<Arc<dyn Transport>> {
-    pulse::open(&config.pulse, folder).map_err(|error| ConfigError(vec![error.to_string()]).into())
+fn open_transport(config: &Config, folder: &Path, role: &str) -> anyhow::Result<Arc<dyn Transport>> {
+    let name = format!("pulsehook {role}");
+    config.pulse.open(folder, &name).map_err(|error| ConfigError(vec![error.to_string()]).into())
 }
 
 fn not_embedded(config: &Config, role: &str) -> Result<(), String> {

@@ -48,8 +48,6 @@ use registry::{LiveHook, Registry};
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Kind of the hooks' queues.
-    pub queue_kind: QueueKind,
     /// After so many redeliveries the broker moves a message aside; the router takes it back from there.
     pub delivery_limit: u32,
     /// Messages that are out unacknowledged, all hooks together.
@@ -88,6 +86,8 @@ pub struct Parts {
     pub task_id_key: Vec<u8>,
     /// `[pulse] user`.
     pub user: String,
+    /// `[pulse] queue_type`: the kind of the hooks' queues.
+    pub queue_kind: QueueKind,
     /// `[router]`.
     pub router: Config,
     /// `[limits]`.
@@ -97,6 +97,7 @@ pub struct Parts {
 struct Settings {
     user: String,
     trigger_exchange: String,
+    queue_kind: QueueKind,
     router: Config,
     limits: Limits,
 }
@@ -176,6 +177,7 @@ impl Router {
             transport: parts.transport,
             queue: parts.queue,
             config: Settings {
+                queue_kind: parts.queue_kind,
                 trigger_exchange: naming::exchange(&parts.user, "trigger"),
                 user: parts.user,
                 router: parts.router,

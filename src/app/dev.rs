@@ -64,7 +64,7 @@ pub async fn run(mut config: Config, options: Options, stop: CancellationToken) 
         config.bridge.source.push(toml::from_str(&source).context("the example's webhook source")?);
     }
 
-    let transport = open_transport(&config, data)?;
+    let transport = open_transport(&config, data, "dev")?;
     let bridge =
         bridge::Bridge::new(&config.bridge, &config.pulse.user, transport.clone()).map_err(ConfigError)?;
     let store = open_store(&config).await?;

@@ -64,7 +64,7 @@ impl Inner {
         let bindings = self.bindings(&hook);
         let spec = QueueSpec {
             name: queue.clone(),
-            kind: self.config.router.queue_kind,
+            kind: self.config.queue_kind,
             delivery_limit: Some(self.config.router.delivery_limit),
             dead_letter_exchange: Some(naming::exchange(&self.config.user, "undeliverable")),
             max_length: None,

@@ -24,7 +24,7 @@ impl Inner {
         self.transport
             .declare_queue(QueueSpec {
                 name: name.clone(),
-                kind: self.config.router.queue_kind,
+                kind: self.config.queue_kind,
                 delivery_limit: None,
                 dead_letter_exchange: None,
                 max_length: None,

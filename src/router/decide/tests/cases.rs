@@ -1,6 +1,7 @@
 //! Templates as files: `tests/cases/templates/*.yml`, each a list of cases.
 //!
-//! `template` stands at `task.payload.t` (with `engine` for another language than minijinja); `payload` is the message.
+//! `template` stands at `task.payload.t` (with `engine` for another language than minijinja); `payload` is the message (or `text`, its
+//! JSON text).
 //! Expected is the value (`expect`), its `length`, how it `begins`, that all items of a list are the `same` (or two words `different`), a
 //! part of the `error`, or a part of the fault for which the hook is `refused`.
 
@@ -18,6 +19,7 @@ struct Case {
     engine: Option<String>,
     #[serde(default)]
     payload: Option<Value>,
+    text: Option<String>,
     #[serde(default, deserialize_with = "present")]
     expect: Option<Value>,
     length: Option<usize>,
@@ -50,7 +52,8 @@ fn fault(case: &Case) -> Option<String> {
                 .then(|| format!("is refused: {text}"));
         }
     };
-    let mut message = message(&case.payload.as_ref().unwrap_or(&json!({})).to_string());
+    let body = case.payload.as_ref().unwrap_or(&json!({})).to_string();
+    let mut message = message(case.text.as_deref().unwrap_or(&body));
     message.properties.message_id = Some("m-1".into());
     message.properties.headers.insert("h".into(), json!(1));
     let value = match rules.decide(&event(&message)) {

@@ -94,3 +94,18 @@ fn templates_mean_what_the_cases_say() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
     assert!(count > 50, "only {count} cases were found");
 }
+
+/// Blocks of `docs/templates.md` that start with `# example` are cases.
+#[test]
+fn the_examples_of_the_documentation_are_true() {
+    let text = include_str!("../../../../docs/templates.md");
+    let mut count = 0;
+    for block in text.split("```yaml\n# example\n").skip(1) {
+        let document = crate::hook::parse_document(block.split("```").next().unwrap()).unwrap();
+        for case in serde_json::from_value::<Vec<Case>>(document).unwrap() {
+            count += 1;
+            assert_eq!(fault(&case), None, "{}", case.name);
+        }
+    }
+    assert!(count >= 6, "{count}");
+}

@@ -156,7 +156,7 @@ impl Inner {
                             task: None,
                             error: None,
                         };
-                        decide_one(&inner, &hook, base)
+                        decide_guarded(&inner, &hook, base)
                     })
                     .collect()
             })
@@ -191,6 +191,15 @@ impl Inner {
             }
         }
     }
+}
+
+/// A defect of ours that a message provokes must not come back with that message for ever: it costs this one, with a reason.
+fn decide_guarded(inner: &Inner, hook: &LiveHook, base: NewFire) -> Entry {
+    let attempt = std::panic::AssertUnwindSafe(|| decide_one(inner, hook, base.clone()));
+    std::panic::catch_unwind(attempt).unwrap_or_else(|_| {
+        let error = error_json("internal-error", "pulsehook failed while it decided about this message; please report it");
+        Entry::Fire(NewFire { error: Some(error), ..base })
+    })
 }
 
 fn decide_one(inner: &Inner, hook: &LiveHook, base: NewFire) -> Entry {

@@ -9,6 +9,9 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+
+use crate::api::door::Peer;
 
 /// Connections at a time; more wait in the listen queue.
 const CONNECTIONS: usize = 2_048;
@@ -38,8 +41,8 @@ pub async fn serve(listener: TcpListener, routes: axum::Router, stop: Cancellati
             accepted = listener.accept() => accepted,
             () = stop.cancelled() => break,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -48,10 +51,14 @@ pub async fn serve(listener: TcpListener, routes: axum::Router, stop: Cancellati
         };
         // Without it the answer only comes later.
         let _ = stream.set_nodelay(true);
+        let routes = routes.clone().map_request(move |mut request: hyper::Request<_>| {
+            request.extensions_mut().insert(Peer(address.ip()));
+            request
+        });
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_TIMEOUT)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes.clone()));
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes));
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = connection.await {

@@ -55,6 +55,9 @@ enum Command {
     Dead(fires::DeadCommand),
     /// Fire a recorded message again.
     Replay(fires::ReplayArgs),
+    /// Render templates for a router, on standard input and output.
+    #[command(hide = true)]
+    RenderWorker,
 }
 
 /// The configuration file of a role.
@@ -74,6 +77,9 @@ impl ConfigArgs {
 impl Cli {
     /// Runs the command. Exit codes: 0 done, 1 failed or (where a command says so) different, 2 wrong usage.
     pub fn run(self) -> ExitCode {
+        if let Command::RenderWorker = self.command {
+            return render_worker();
+        }
         self.start_logging();
         let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
             Ok(runtime) => runtime,
@@ -118,7 +124,16 @@ impl Command {
             Self::Hook(command) => return command.run().await,
             Self::Dead(command) => command.run().await?,
             Self::Replay(args) => fires::replay(args).await?,
+            Self::RenderWorker => return Ok(render_worker()),
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// A worker has no runtime, no logs and little memory; see [`crate::template::worker`].
+fn render_worker() -> ExitCode {
+    match crate::template::worker::serve(std::io::stdin().lock(), std::io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
     }
 }

@@ -6,6 +6,8 @@ mod dead_letters;
 mod dev;
 #[path = "integration/publishers.rs"]
 mod publishers;
+#[path = "integration/render_worker.rs"]
+mod render_worker;
 #[path = "integration/road.rs"]
 mod road;
 #[path = "integration/system.rs"]

@@ -18,8 +18,8 @@ use crate::filter::{Filter, Verdict};
 use crate::hook::{Hook, HookName, Problem};
 use crate::schedule::Schedule;
 pub use crate::template::Limits;
-use crate::template::Template;
 use crate::template::context::{Context, Fire, timestamp};
+use crate::template::{Template, Workers};
 pub use decision::Decision;
 use payload_schema::PayloadSchema;
 
@@ -121,6 +121,13 @@ impl Rules {
         })
     }
 
+    /// Gives it render workers for what can't be bounded beforehand. [`Rules::decide`] then may block its thread for some
+    /// times `limits.render_ms`.
+    pub fn with_workers(mut self, workers: &Arc<Workers>) -> Rules {
+        self.template = self.template.with_workers(workers.clone());
+        self
+    }
+
     /// Whether a message of this exchange and key is one that the hook is bound to.
     pub fn is_bound(&self, exchange: &str, routing_key: &str) -> bool {
         self.bindings.iter().any(|(bound, pattern)| **bound == *exchange && pattern.matches(routing_key))
@@ -158,7 +165,8 @@ impl Rules {
         if let Err(problems) = self.payload.check(&payload, &message.body) {
             return Decision::SchemaMismatch { problems };
         }
-        let task = match self.template.render(&context, &fire, &defaults(event), &self.limits) {
+        let task = match self.template.render(&context, &fire, &message.body, &defaults(event), &self.limits)
+        {
             Ok(Some(task)) => task,
             Ok(None) => return Decision::Declined,
             Err(error) => {
@@ -187,7 +195,7 @@ impl Rules {
                 pulse::Headers::new()
             },
             message_id: message.properties.message_id.clone(),
-            fired_by: event.fired_by.as_str(),
+            fired_by: event.fired_by.as_str().into(),
             client_id: event.client_id.map(str::to_owned),
             scheduled_for: event.scheduled_for,
             task_id: event.task_id.to_owned(),

@@ -1,9 +1,9 @@
 //! What one template, filter or message may cost. Each bound is an option, with the reason for its default.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// The section `[limits]` of the configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Fuel of one expression or one string with statements: about one unit per instruction and per 64 bytes that it

@@ -12,7 +12,7 @@ fn fire() -> Fire {
         routing_key: "a.b".into(),
         headers: Default::default(),
         message_id: None,
-        fired_by: "pulseMessage",
+        fired_by: "pulseMessage".into(),
         client_id: None,
         scheduled_for: None,
         task_id: "AAAAAAAAQAAAAAAAAAAAAA".into(),

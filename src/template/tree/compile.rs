@@ -10,23 +10,26 @@ use crate::hook::problem::child;
 use crate::template::Limits;
 use crate::template::context::NAMES;
 use crate::template::environment;
+use crate::template::isolation::Isolation;
 use crate::template::leaf::{Expr, Leaf, Scope};
 
 struct Compiler<'a> {
     limits: &'a Limits,
+    isolation: Isolation,
     problems: Vec<Problem>,
     names: Vec<String>,
 }
 
 /// Compiles the `task` of a hook. Must run on a thread with a deep stack; see [`crate::template`].
-pub fn compile(task: &Map<String, Value>, limits: &Limits) -> Result<Object, Vec<Problem>> {
+pub fn compile(task: &Map<String, Value>, limits: &Limits) -> Result<(Object, Isolation), Vec<Problem>> {
     let mut compiler = Compiler {
         limits,
+        isolation: Isolation::None,
         problems: Vec::new(),
         names: NAMES.iter().map(|name| (*name).to_owned()).collect(),
     };
     let object = compiler.object(task, "task");
-    if compiler.problems.is_empty() { Ok(object) } else { Err(compiler.problems) }
+    if compiler.problems.is_empty() { Ok((object, compiler.isolation)) } else { Err(compiler.problems) }
 }
 
 /// Whether a JSON value has minijinja's markers in a string or key.
@@ -128,6 +131,7 @@ impl Compiler<'_> {
     }
 
     fn leaf(&mut self, text: &str, path: &str) -> Option<Leaf> {
+        self.isolation = self.isolation.max(Isolation::of(text));
         let names = self.scope_names();
         let scope = Scope {
             environment: environment::shared(self.limits.fuel),
@@ -144,6 +148,7 @@ impl Compiler<'_> {
     }
 
     fn expression(&mut self, text: &str, path: &str) -> Option<Expr> {
+        self.isolation = self.isolation.max(Isolation::of(text));
         let names = self.scope_names();
         let scope = Scope {
             environment: environment::shared(self.limits.fuel),

@@ -1,0 +1,110 @@
+//! Publishes the benchmark's messages, confirmed.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use pulse::{Message, Properties, Transport};
+use serde_json::json;
+
+/// The router's own webhook exchange: messages with ids that count alone.
+pub const EXCHANGE: &str = "exchange/pulsehook/v1/webhook";
+
+/// Publishes that are under way at a time.
+const OUTSTANDING: usize = 1_000;
+
+pub struct Source {
+    transport: Arc<dyn Transport>,
+    /// Ids of one run never meet those of another.
+    run: u128,
+}
+
+impl Source {
+    pub fn connect(url: &str) -> anyhow::Result<Self> {
+        let config: pulse::Config = toml::from_str(&format!("url = {url:?}"))?;
+        let transport = config.open(std::path::Path::new("."), "bench")?;
+        Ok(Self { transport, run: SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos() })
+    }
+
+    /// A push event of about 1.2 KB.
+    pub fn body(&self, number: usize) -> Vec<u8> {
+        let sent = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as u64;
+        let commit = |n: usize| {
+            json!({ "id": format!("{:040x}", number * 3 + n), "message": "Mend what was broken", "modified": ["src/lib.rs", "README.md"],
+                    "author": { "name": "Somebody", "email": "somebody@example.com" } })
+        };
+        json!({
+            "ref": "refs/heads/main", "before": format!("{number:040x}"), "after": format!("{:040x}", number + 1), "sent": sent,
+            "compare": format!("https://example.com/mozilla/gecko-dev/compare/{number}"),
+            "repository": { "id": 5_000_000_000_u64, "name": "gecko-dev", "full_name": "mozilla/gecko-dev", "owner": { "login": "mozilla" } },
+            "pusher": { "name": "somebody", "email": "somebody@example.com" },
+            "commits": [commit(0), commit(1), commit(2)]
+        })
+        .to_string()
+        .into_bytes()
+    }
+
+    async fn send(&self, phase: u64, number: usize) {
+        let message = Message {
+            exchange: EXCHANGE.into(),
+            routing_key: "bench.push._.mozilla.gecko-dev".into(),
+            properties: Properties {
+                message_id: Some(format!("{}-{phase}-{number}", self.run)),
+                timestamp: None,
+                content_type: Some("application/json".into()),
+                headers: Default::default(),
+            },
+            body: self.body(number).into(),
+        };
+        while let Err(error) = self.transport.publish(&message, false).await {
+            eprintln!("publishing: {error}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Publishes these, as fast as the broker confirms.
+    pub async fn publish(&self, numbers: Range<usize>) {
+        let phase = phase();
+        stream::iter(numbers).for_each_concurrent(OUTSTANDING, |number| self.send(phase, number)).await;
+    }
+
+    /// The same for a time; answers how many.
+    pub async fn publish_for(&self, time: Duration) -> usize {
+        let (phase, end) = (phase(), Instant::now() + time);
+        let count = std::sync::atomic::AtomicUsize::new(0);
+        stream::iter(0..)
+            .take_while(|_| std::future::ready(Instant::now() < end))
+            .for_each_concurrent(OUTSTANDING, |number| {
+                count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                self.send(phase, number)
+            })
+            .await;
+        count.into_inner()
+    }
+
+    /// Publishes at a steady rate; answers how many.
+    pub async fn publish_paced(&self, rate: f64, time: Duration) -> usize {
+        let phase = phase();
+        let total = (rate * time.as_secs_f64()) as usize;
+        let started = Instant::now();
+        stream::iter(0..total)
+            .then(|number| async move {
+                let due = started + Duration::from_secs_f64(number as f64 / rate);
+                if due > Instant::now() {
+                    tokio::time::sleep_until(due.into()).await;
+                }
+                number
+            })
+            .for_each_concurrent(OUTSTANDING, |number| self.send(phase, number))
+            .await;
+        total
+    }
+}
+
+/// Keeps the ids of phases apart.
+fn phase() -> u64 {
+    static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+    NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+}

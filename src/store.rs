@@ -14,6 +14,7 @@ mod fire;
 mod hook;
 mod meta;
 mod retention;
+mod schedule;
 mod schema;
 mod writer;
 
@@ -31,6 +32,7 @@ pub use fire::{
 };
 pub use hook::{HookRow, NewHook, Saved, Tombstone};
 pub use retention::{Horizon, Step};
+pub use schedule::{DueCursor, Moved, NewSchedule, ScheduleRow};
 
 /// `[store]`.
 #[derive(Debug, Clone, Deserialize)]

@@ -17,7 +17,7 @@ pub fn compiler(limits: &Limits) -> bridge::CompileFilter {
         let filter = Filter::compile(expression, &limits)
             .map_err(|problems| problems.iter().map(|problem| problem.message.clone()).collect::<Vec<_>>().join("; "))?;
         let filter: bridge::Filter = Arc::new(move |message, _| {
-            let payload = payload::parse(&message.body).map_err(|error| error.to_string())?;
+            let payload = payload::parse_all(&message.body).map_err(|error| error.to_string())?;
             let fire = Fire {
                 hook: Arc::new(HookName { group: String::new(), id: String::new() }),
                 exchange: message.exchange.clone(),

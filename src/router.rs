@@ -21,7 +21,9 @@ pub mod registry;
 mod retention;
 mod submit;
 pub mod trigger;
+pub mod triggering;
 mod undeliverable;
+mod waiters;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -118,6 +120,7 @@ struct Inner {
     deciders: deciders::Deciders,
     submitter: submit::Submitter,
     events: events::Events,
+    waiters: Arc<waiters::Waiters>,
     /// The sink of every hook's consumer.
     deliveries: mpsc::Sender<Delivery>,
     /// The queue service has been down for long: consumers are cancelled, deliveries go back.
@@ -169,6 +172,7 @@ impl Router {
             deciders: deciders::Deciders::start().map_err(|error| StoreError::Sqlite(error.to_string()))?,
             submitter: submit::Submitter::new(parts.router.submissions_per_hook as usize, settled),
             events: Default::default(),
+            waiters: Default::default(),
             deliveries,
             returning: AtomicBool::new(false),
             epoch_base: AtomicI64::new(parts.store.last_epoch().await?),

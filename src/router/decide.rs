@@ -142,6 +142,17 @@ impl Rules {
         self.bindings.iter().any(|(bound, pattern)| **bound == *exchange && pattern.matches(routing_key))
     }
 
+    /// Whether a payload is one that the hook takes: its size, and triggerSchema.
+    pub fn check_payload(&self, body: &[u8]) -> Result<(), Vec<Problem>> {
+        let refused = |why: String| vec![Problem::new("payload", why)];
+        let most = self.limits.message_bytes;
+        if body.len() > most {
+            return Err(refused(format!("has {} bytes, {most} are allowed", body.len())));
+        }
+        let payload = crate::template::payload::parse(body).map_err(|error| refused(error.to_string()))?;
+        self.payload.check(&payload, body)
+    }
+
     /// Decides about one message.
     pub fn decide(&self, event: &Event<'_>) -> Decision {
         let message = event.message;

@@ -16,6 +16,7 @@ use super::identity::{Identity, Repeat, identify};
 use super::registry::LiveHook;
 use super::submit::{Submission, error_json};
 use super::trigger::Trigger;
+use super::waiters::News;
 use crate::hook::HookName;
 use crate::store::{DecisionRow, NewFire, PendingFire, Recorded};
 
@@ -48,7 +49,8 @@ impl Inner {
 /// What is to be recorded for one message.
 enum Entry {
     Fire(NewFire),
-    Decision(DecisionRow),
+    /// With the id that the task would have had.
+    Decision(DecisionRow, String),
 }
 
 struct Item {
@@ -95,10 +97,11 @@ impl Inner {
                             self.submit(Submission { fire: pending, hook: hook.clone(), recovered: false });
                         } else if let Some(error) = &fire.error {
                             tracing::warn!(hook = %hook.name, task_id = fire.task_id, %error, "the message could not become a task");
+                            self.waiters.tell(&fire.task_id, || News::Look);
                             self.events.ended(&hook, fire, ended_seq.unwrap_or(0), error);
                         }
                     }
-                    (Entry::Fire(_), Some(Recorded::Known { fired_at })) => {
+                    (Entry::Fire(fire), Some(Recorded::Known { fired_at })) => {
                         let expired =
                             now - fired_at > self.config.router.identity_window_seconds as i64 * 1000;
                         let new_occurrence = item.identity.repeat == Repeat::AfterWindow
@@ -108,10 +111,19 @@ impl Inner {
                             again.push(Item { occurrence: item.occurrence + 1, ..item });
                         } else {
                             tracing::debug!(hook = %hook.name, message_id = ?item.delivery.message.properties.message_id, "seen before");
+                            self.waiters.tell(&fire.task_id, || News::Look);
                             item.delivery.ack();
                         }
                     }
-                    _ => item.delivery.ack(),
+                    (Entry::Decision(row, task_id), _) => {
+                        item.delivery.ack();
+                        self.waiters.tell(task_id, || News::Decided {
+                            incarnation: row.incarnation,
+                            outcome: row.outcome.clone(),
+                            reason: row.reason.clone(),
+                        });
+                    }
+                    (Entry::Fire(_), None) => item.delivery.ack(),
                 }
             }
             items = again;
@@ -156,7 +168,7 @@ impl Inner {
                             task: None,
                             error: None,
                         };
-                        decide_one(&inner, &hook, base)
+                        decide_guarded(&inner, &hook, base)
                     })
                     .collect()
             })
@@ -173,7 +185,7 @@ impl Inner {
                     job.iter()
                         .map(|entry| match entry {
                             Entry::Fire(fire) => w.fire(fire).map(Some),
-                            Entry::Decision(decision) => w.decision(decision, kept).map(|()| None),
+                            Entry::Decision(decision, _) => w.decision(decision, kept).map(|()| None),
                         })
                         .collect::<Result<Vec<_>, _>>()
                 })
@@ -193,9 +205,21 @@ impl Inner {
     }
 }
 
+/// A defect of ours that a message provokes must not come back with that message for ever: it costs this one, with a reason.
+fn decide_guarded(inner: &Inner, hook: &LiveHook, base: NewFire) -> Entry {
+    let attempt = std::panic::AssertUnwindSafe(|| decide_one(inner, hook, base.clone()));
+    std::panic::catch_unwind(attempt).unwrap_or_else(|_| {
+        let error = error_json("internal-error", "pulsehook failed while it decided about this message; please report it");
+        Entry::Fire(NewFire { error: Some(error), ..base })
+    })
+}
+
 fn decide_one(inner: &Inner, hook: &LiveHook, base: NewFire) -> Entry {
     let Some(context) = inner.context(&hook.name, &base.message) else {
-        return Entry::Decision(decision(&base, "untrusted-trigger", UNTRUSTED.to_owned(), None));
+        return Entry::Decision(
+            decision(&base, "untrusted-trigger", UNTRUSTED.to_owned(), None),
+            base.task_id,
+        );
     };
     let task_id = context.task_id.unwrap_or(base.task_id);
     let base = NewFire { fired_by: context.fired_by.as_str(), task_id, ..base };
@@ -229,7 +253,7 @@ fn decide_one(inner: &Inner, hook: &LiveHook, base: NewFire) -> Entry {
                 serde_json::Value::Null => None,
                 detail => Some(detail.to_string()),
             };
-            Entry::Decision(decision(&base, other.outcome(), reason, detail))
+            Entry::Decision(decision(&base, other.outcome(), reason, detail), base.task_id)
         }
     }
 }

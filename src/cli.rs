@@ -5,6 +5,7 @@ mod fires;
 mod hook;
 pub mod render;
 mod serve;
+mod source;
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -50,11 +51,17 @@ enum Command {
     /// Create, update, show, list, delete and try hooks.
     #[command(subcommand)]
     Hook(hook::HookCommand),
+    /// Webhook sources: list, check, send an event as the provider would, show the message it becomes.
+    #[command(subcommand)]
+    Source(source::SourceCommand),
     /// Dead letters: messages that could not become tasks, kept with their reason.
     #[command(subcommand)]
     Dead(fires::DeadCommand),
     /// Fire a recorded message again.
     Replay(fires::ReplayArgs),
+    /// Render templates for a router, on standard input and output.
+    #[command(hide = true)]
+    RenderWorker,
 }
 
 /// The configuration file of a role.
@@ -74,6 +81,9 @@ impl ConfigArgs {
 impl Cli {
     /// Runs the command. Exit codes: 0 done, 1 failed or (where a command says so) different, 2 wrong usage.
     pub fn run(self) -> ExitCode {
+        if let Command::RenderWorker = self.command {
+            return render_worker();
+        }
         self.start_logging();
         let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
             Ok(runtime) => runtime,
@@ -112,13 +122,23 @@ impl Command {
     async fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Dev(args) => serve::dev(args).await?,
-            Self::Bridge(args) => serve::bridge(args.load()?).await?,
+            Self::Bridge(args) => serve::bridge(args).await?,
             Self::Router(args) => serve::router(args.load()?).await?,
             Self::LocalQueue(args) => crate::queue::command::run(args).await?,
             Self::Hook(command) => return command.run().await,
+            Self::Source(command) => return command.run().await,
             Self::Dead(command) => command.run().await?,
             Self::Replay(args) => fires::replay(args).await?,
+            Self::RenderWorker => return Ok(render_worker()),
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// A worker has no runtime, no logs and little memory; see [`crate::template::worker`].
+fn render_worker() -> ExitCode {
+    match crate::template::worker::serve(std::io::stdin().lock(), std::io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
     }
 }

@@ -53,6 +53,13 @@ impl Filter {
                     .map_err(|error| vec![Problem::new("filter", error.message)])
             };
             let whole = compile(source)?;
+            // Repeated lists in repeated lists take no fuel to compare but endless time, and filters have no workers.
+            if source.contains('*') && source.contains('[') {
+                return Err(vec![Problem::new(
+                    "filter",
+                    "must not have both * and [ … ]: it could take endless time",
+                )]);
+            }
             // Without any name the answer is always the same, so it can be looked at now.
             if whole.names().is_empty()
                 && let Ok(value) = whole.eval_lax(&Value::UNDEFINED)
@@ -69,6 +76,11 @@ impl Filter {
             };
             Ok(Filter { terms })
         })
+    }
+
+    /// The dotted names of the context that it reads.
+    pub fn reads(&self) -> Vec<String> {
+        self.terms.iter().flat_map(Expression::names).collect()
     }
 
     /// Looks at a message.

@@ -39,6 +39,7 @@ use tokio_util::task::TaskTracker;
 use crate::hook::HookName;
 use crate::queue::QueueService;
 use crate::store::{HookRow, Store, StoreError};
+use crate::template::Workers;
 pub use again::AgainError;
 use decide::Limits;
 use gate::Gate;
@@ -102,6 +103,7 @@ struct Settings {
     queue_kind: QueueKind,
     router: Config,
     limits: Limits,
+    workers: Arc<Workers>,
 }
 
 struct Inner {
@@ -185,6 +187,10 @@ impl Router {
                 trigger_exchange: naming::exchange(&parts.user, "trigger"),
                 user: parts.user,
                 router: parts.router,
+                workers: Arc::new(
+                    Workers::of_this_program(&parts.limits)
+                        .map_err(|error| StoreError::Sqlite(error.to_string()))?,
+                ),
                 limits: parts.limits,
             },
         });

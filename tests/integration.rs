@@ -1,5 +1,7 @@
 //! The integration tests: the real binary, real processes, a real broker, through the front door.
 
+#![allow(clippy::unwrap_used)]
+
 #[path = "integration/api.rs"]
 mod api;
 #[path = "integration/dead_letters.rs"]
@@ -8,6 +10,8 @@ mod dead_letters;
 mod dev;
 #[path = "integration/publishers.rs"]
 mod publishers;
+#[path = "integration/render_worker.rs"]
+mod render_worker;
 #[path = "integration/road.rs"]
 mod road;
 #[path = "integration/system.rs"]

@@ -10,6 +10,7 @@ use pulse::{Headers, Message, Properties};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::accept::hash;
 use crate::body::Payload;
 use crate::place::{Request, header_text};
 use crate::refusal::Refusal;
@@ -53,6 +54,10 @@ pub struct Event {
     pub delivery: Option<String>,
     /// SHA-256 of the JSON.
     pub digest: [u8; 32],
+    /// The JSON, parsed.
+    pub value: Value,
+    /// What it has in common with events that it may be coalesced with.
+    pub coalesce_key: Option<[u8; 32]>,
 }
 
 /// Reads a request that has been verified.
@@ -64,7 +69,7 @@ pub fn read(
     exchange: &str,
     headers: &HeaderMap,
     query: Option<&str>,
-    payload: &Payload,
+    payload: Payload,
     now: DateTime<Utc>,
 ) -> Result<Reading, Refusal> {
     let request = Request { headers, query, body: &payload.value };
@@ -109,20 +114,22 @@ pub fn read(
         },
         body: Bytes::clone(&payload.json),
     };
-    Ok(Reading::Event(Box::new(Event { message, message_id, delivery, digest })))
+    let coalesce_key = source.coalesce.as_ref().map(|coalesce| coalesce.key(&source.name, request));
+    Ok(Reading::Event(Box::new(Event {
+        message,
+        message_id,
+        delivery,
+        digest,
+        coalesce_key,
+        value: payload.value,
+    })))
 }
 
 /// The id that a sender's retry gets again. The event's name is part of it, since one occurrence may be told under two
 /// names with one id and one body (Shopify's topics).
 fn delivery_message_id(source: &str, event: &str, delivery: &str, digest: &[u8; 32]) -> String {
-    let mut hash = Sha256::new();
-    for part in [source, event, delivery] {
-        // The length before each part keeps "ab" + "c" apart from "a" + "bc".
-        hash.update((part.len() as u64).to_be_bytes());
-        hash.update(part.as_bytes());
-    }
-    hash.update(digest);
-    format!("{source}-{}", hex::encode(&hash.finalize()[..20]))
+    let hash = hash(&[source.as_bytes(), event.as_bytes(), delivery.as_bytes(), digest]);
+    format!("{source}-{}", hex::encode(&hash[..20]))
 }
 
 fn message_headers(source: &Source, headers: &HeaderMap, event: &str, delivery: Option<&str>) -> Headers {

@@ -4,6 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pulse::{Message, PublishError, Status, Transport};
+use tokio::sync::watch;
+
+/// How long a message that is safe already may wait for its confirm.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Publishes with the bridge's deadline.
 pub struct Publisher {
@@ -33,16 +37,33 @@ impl Publisher {
     /// # Errors
     /// See [`NotPublished`].
     pub async fn publish(&self, message: &Message) -> Result<bool, NotPublished> {
+        self.publish_within(message, self.timeout).await
+    }
+
+    /// The same for what is safe already: each attempt that is given up may be a second message, so it waits longer.
+    ///
+    /// # Errors
+    /// See [`NotPublished`].
+    pub async fn publish_patiently(&self, message: &Message) -> Result<bool, NotPublished> {
+        self.publish_within(message, PATIENCE.max(self.timeout)).await
+    }
+
+    /// Whether the broker can be reached, from now on.
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.transport.status()
+    }
+
+    async fn publish_within(&self, message: &Message, timeout: Duration) -> Result<bool, NotPublished> {
         // A broker that is known to be away costs no wait.
         let status = self.transport.status().borrow().clone();
         if let Status::Down { reason } = status {
             return Err(NotPublished::Unavailable(reason));
         }
-        match tokio::time::timeout(self.timeout, self.transport.publish(message, true)).await {
+        match tokio::time::timeout(timeout, self.transport.publish(message, true)).await {
             Ok(Ok(published)) => Ok(published.routed),
             Ok(Err(PublishError::Unavailable(reason))) => Err(NotPublished::Unavailable(reason)),
             Ok(Err(PublishError::Refused(reason))) => Err(NotPublished::Refused(reason)),
-            Err(_) => Err(NotPublished::Unavailable(format!("no confirm within {:?}", self.timeout))),
+            Err(_) => Err(NotPublished::Unavailable(format!("no confirm within {timeout:?}"))),
         }
     }
 }

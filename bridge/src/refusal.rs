@@ -41,6 +41,20 @@ pub enum Refusal {
     /// The sender took too long for its body, or went away.
     #[error("the request's body did not arrive within {0} seconds")]
     TooSlow(u64),
+    /// Too many requests.
+    #[error("{what}; come again later")]
+    TooMany {
+        /// Of what there are too many.
+        what: String,
+        /// When to come again.
+        retry_after: Duration,
+    },
+    /// The body came before under another delivery id, which is not signed: a replay. Holds the first message's id.
+    #[error("this body came before under another delivery id, as message {0}")]
+    Repeated(String),
+    /// The broker will never take the message.
+    #[error("{0}")]
+    NotPublishable(String),
     /// The event cannot be kept safe now.
     #[error("{reason}; nothing was published, send the event again")]
     Unavailable {
@@ -78,13 +92,16 @@ impl Refusal {
             Self::MediaType(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType"),
             Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "PayloadTooLarge"),
             Self::TooSlow(_) => (StatusCode::REQUEST_TIMEOUT, "RequestTooSlow"),
+            Self::TooMany { .. } => (StatusCode::TOO_MANY_REQUESTS, "TooManyRequests"),
+            Self::Repeated(_) => (StatusCode::CONFLICT, "RepeatedBody"),
+            Self::NotPublishable(_) => (StatusCode::BAD_GATEWAY, "NotPublishable"),
             Self::Unavailable { .. } => (StatusCode::SERVICE_UNAVAILABLE, "Unavailable"),
         }
     }
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Unavailable { retry_after, .. } => Some(*retry_after),
+            Self::Unavailable { retry_after, .. } | Self::TooMany { retry_after, .. } => Some(*retry_after),
             _ => None,
         }
     }

@@ -2,19 +2,29 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use http::HeaderName;
+use pulse::Message;
+use serde_json::Value;
 
 use crate::config::{Config, SourceConfig};
-use crate::place::Places;
-use crate::provider::{self, Handshake, Provider, Scheme, Timestamp, TimestampPlace, TokenPlace, Unit};
+use crate::limits::SourceLimits;
+use crate::place::{Place, Places};
+
+use crate::provider::{self, Handshake, Provider, Scheme, TokenPlace};
 use crate::signature::Verifier;
+
+mod coalesce;
+mod schemes;
+
+pub use coalesce::Coalesce;
+use coalesce::coalesce;
+pub use schemes::schemes;
 
 /// Longest name of a source: it is a word of routing keys, which have 255 bytes in all.
 const MAX_NAME_BYTES: usize = 64;
-
-/// Tolerance of a timestamp header that a source configures without one, in seconds.
-const DEFAULT_TOLERANCE_SECONDS: u32 = 300;
 
 /// Headers that would carry a secret, or forge what only the bridge may say, and so never go onto pulse.
 const FORBIDDEN_HEADERS: [&str; 4] = ["authorization", "cookie", "proxy-authorization", "set-cookie"];
@@ -22,8 +32,13 @@ const FORBIDDEN_HEADERS: [&str; 4] = ["authorization", "cookie", "proxy-authoriz
 /// Every source by name.
 pub type Sources = HashMap<String, Arc<Source>>;
 
+/// Decides about a message and its parsed body: true to publish it; an error tells what could not be judged.
+pub type Filter = Arc<dyn Fn(&Message, &Value) -> Result<bool, String> + Send + Sync>;
+
+/// Makes a filter of an expression; an error tells what is wrong with it.
+pub type CompileFilter = Arc<dyn Fn(&str) -> Result<Filter, String> + Send + Sync>;
+
 /// A webhook source.
-#[derive(Debug)]
 pub struct Source {
     /// Its name.
     pub name: String,
@@ -45,13 +60,24 @@ pub struct Source {
     pub headers: Vec<HeaderName>,
     /// HTTP status of a wrong signature.
     pub wrong_signature_status: u16,
+    /// What the source's own filter says.
+    pub filter: Option<Filter>,
+    /// Coalescing.
+    pub coalesce: Option<Coalesce>,
+    /// Refuse a body that came before under another, unsigned delivery id.
+    pub refuse_repeats: bool,
+    /// How long equal bodies without delivery ids count as one event.
+    pub merge_window: Duration,
+    /// Its share in a storm.
+    pub limits: SourceLimits,
+    large_message_told: AtomicBool,
 }
 
 /// Builds every source.
 ///
 /// # Errors
 /// Everything that is wrong, each with the source's name and what to do; never a secret.
-pub fn build(config: &Config) -> Result<Sources, Vec<String>> {
+pub fn build(config: &Config, compile: Option<&CompileFilter>) -> Result<Sources, Vec<String>> {
     let providers = provider::load(config.providers.as_deref()).map_err(|error| vec![error])?;
     let mut errors = Vec::new();
     let mut sources = Sources::new();
@@ -69,7 +95,8 @@ pub fn build(config: &Config) -> Result<Sources, Vec<String>> {
             ));
             continue;
         };
-        match Source::new(source, provider) {
+        let values = secrets(source);
+        match Source::new(source, provider, config, compile, values) {
             Ok(built) => {
                 if sources.insert(source.name.clone(), Arc::new(built)).is_some() {
                     errors.push(format!("{place}: the name is used twice; names of sources are unique"));
@@ -79,6 +106,31 @@ pub fn build(config: &Config) -> Result<Sources, Vec<String>> {
         }
     }
     if errors.is_empty() { Ok(sources) } else { Err(errors) }
+}
+
+/// One source, without its secrets: it can tell what an event would become and believes nobody.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn unproven(config: &Config, name: &str, compile: Option<&CompileFilter>) -> Result<Source, Vec<String>> {
+    let (source, provider) = find(config, name).map_err(|error| vec![error])?;
+    Source::new(source, &provider, config, compile, Ok(Vec::new()))
+}
+
+/// The configuration of one source, and its provider.
+///
+/// # Errors
+/// That there is no such source or provider.
+pub fn find<'a>(config: &'a Config, name: &str) -> Result<(&'a SourceConfig, Provider), String> {
+    let Some(source) = config.source.iter().find(|source| source.name == name) else {
+        let names: Vec<&str> = config.source.iter().map(|source| source.name.as_str()).collect();
+        return Err(format!("there is no source {name:?}; there are: {}", names.join(", ")));
+    };
+    let mut providers = provider::load(config.providers.as_deref())?;
+    match providers.remove(&source.provider) {
+        Some(provider) => Ok((source, provider)),
+        None => Err(format!("source {name:?}: there is no provider {:?}", source.provider)),
+    }
 }
 
 /// The values of a source's secrets.
@@ -102,8 +154,27 @@ pub fn secrets(config: &SourceConfig) -> Result<Vec<String>, Vec<String>> {
 }
 
 impl Source {
-    fn new(config: &SourceConfig, provider: &Provider) -> Result<Self, Vec<String>> {
+    /// True the first time that it is asked.
+    pub fn first_large_message(&self) -> bool {
+        !self.large_message_told.swap(true, Ordering::Relaxed)
+    }
+
+    fn new(
+        config: &SourceConfig,
+        provider: &Provider,
+        bridge: &Config,
+        compile: Option<&CompileFilter>,
+        secrets: Result<Vec<String>, Vec<String>>,
+    ) -> Result<Self, Vec<String>> {
         let mut errors = Vec::new();
+        let filter = filter(config, compile).unwrap_or_else(|error| {
+            errors.push(error);
+            None
+        });
+        let coalesce = coalesce(config, bridge).unwrap_or_else(|error| {
+            errors.push(error);
+            None
+        });
         let schemes = match schemes(config, provider) {
             Ok(schemes) => schemes,
             Err(error) => {
@@ -111,27 +182,54 @@ impl Source {
                 provider.verify.clone()
             }
         };
-        let verifier = secrets(config).and_then(|values| Verifier::new(&schemes, &values));
+        let verifier = secrets.and_then(|values| Verifier::new(&schemes, &values));
         let headers = headers(config, provider, &schemes, &mut errors);
+        let event = config.event.clone().unwrap_or_else(|| provider.event.clone());
+        let delivery = config.delivery.clone().unwrap_or_else(|| provider.delivery.clone());
+        let words = config
+            .words
+            .clone()
+            .unwrap_or_else(|| provider.words.iter().map(|word| word.from.clone()).collect());
+        let shown = [&event, &delivery].into_iter().chain(&words).flat_map(|places| &places.0);
+        if let Some(place) = shown.into_iter().find(|place| is_secret(place, &schemes)) {
+            errors.push(format!("{place} carries a secret, and everybody may read what is on pulse"));
+        }
         match verifier {
             Ok(verifier) if errors.is_empty() => Ok(Self {
                 name: config.name.clone(),
                 provider: config.provider.clone(),
                 verifier,
-                event: config.event.clone().unwrap_or_else(|| provider.event.clone()),
+                event,
                 delivery_signed: config.delivery.is_none() && provider.delivery_signed,
-                delivery: config.delivery.clone().unwrap_or_else(|| provider.delivery.clone()),
-                words: config
-                    .words
-                    .clone()
-                    .unwrap_or_else(|| provider.words.iter().map(|word| word.from.clone()).collect()),
+                delivery,
+                words,
                 handshakes: provider.handshake.clone(),
                 headers,
                 wrong_signature_status: provider.wrong_signature_status,
+                filter,
+                coalesce,
+                refuse_repeats: config.refuse_repeats,
+                merge_window: Duration::from_secs(config.merge_seconds.unwrap_or(bridge.merge_seconds)),
+                limits: SourceLimits::new(
+                    config.per_second.unwrap_or(bridge.limits.source_per_second),
+                    config.burst.unwrap_or(bridge.limits.source_burst),
+                    config.concurrency.unwrap_or(bridge.limits.source_concurrency),
+                ),
+                large_message_told: AtomicBool::new(false),
             }),
             Ok(_) => Err(errors),
             Err(own) => Err(errors.into_iter().chain(own).collect()),
         }
+    }
+}
+
+fn filter(config: &SourceConfig, compile: Option<&CompileFilter>) -> Result<Option<Filter>, String> {
+    match (&config.filter, compile) {
+        (None, _) => Ok(None),
+        (Some(expression), Some(compile)) => {
+            compile(expression).map(Some).map_err(|error| format!("filter: {error}"))
+        }
+        (Some(_), None) => Err("filter: filters are not available here".to_owned()),
     }
 }
 
@@ -143,108 +241,17 @@ fn check_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The provider's ways of verification with the source's own options.
-fn schemes(config: &SourceConfig, provider: &Provider) -> Result<Vec<Scheme>, String> {
-    let mut schemes = provider.verify.clone();
-    if let Some(place) = config.token {
-        schemes.retain(|scheme| matches!(scheme, Scheme::Token(scheme) if scheme.place == place));
-        if schemes.is_empty() {
-            return Err(format!("provider {:?} does not send a token there", config.provider));
+/// True if what stands at this place proves the sender.
+fn is_secret(place: &Place, schemes: &[Scheme]) -> bool {
+    match place {
+        Place::Header(name) => {
+            FORBIDDEN_HEADERS.contains(&name.as_str())
+                || schemes.iter().any(|scheme| scheme.secret_headers().contains(name))
         }
-    }
-    if let Some(name) = &config.parameter {
-        let place =
-            |scheme: &&mut Scheme| matches!(scheme, Scheme::Token(token) if token.place == TokenPlace::Query);
-        match schemes.iter_mut().find(place) {
-            Some(Scheme::Token(scheme)) => scheme.name.clone_from(name),
-            _ => return Err("parameter is for a token in the query".to_owned()),
-        }
-    }
-    let signature_options = config.algorithm.is_some()
-        || config.encoding.is_some()
-        || config.prefix.is_some()
-        || config.separator.is_some()
-        || config.signed.is_some()
-        || config.timestamp_header.is_some()
-        || config.tolerance_seconds.is_some();
-    if !signature_options && config.header.is_none() {
-        return Ok(schemes);
-    }
-    let header: Option<HeaderName> = match &config.header {
-        Some(name) => Some(name.parse().map_err(|_| format!("header: {name:?} is no header name"))?),
-        None => None,
-    };
-    let mut signatures = schemes.iter_mut().filter_map(|scheme| match scheme {
-        Scheme::Signature(scheme) => Some(scheme),
-        Scheme::Token(_) => None,
-    });
-    let Some(scheme) = signatures.next() else {
-        if signature_options {
-            return Err(format!(
-                "provider {:?} does not sign: algorithm, encoding, prefix, separator, signed, timestamp_header and \
-                 tolerance_seconds mean nothing here",
-                config.provider
-            ));
-        }
-        let token = schemes.iter_mut().find_map(|scheme| match scheme {
-            Scheme::Token(scheme) if scheme.place == TokenPlace::Header => Some(scheme),
-            _ => None,
-        });
-        match (token, header) {
-            (Some(token), Some(name)) => token.name = name.to_string(),
-            _ => return Err("header is for a token in a header".to_owned()),
-        }
-        return Ok(schemes);
-    };
-    if signatures.next().is_some() {
-        return Err(format!(
-            "provider {:?} signs in several ways, whose options cannot be changed by a source; use provider \"hmac\"",
-            config.provider
-        ));
-    }
-    if let Some(name) = header {
-        scheme.headers = vec![provider::Name(name)];
-        scheme.prefix = String::new();
-    }
-    if let Some(prefix) = &config.prefix {
-        scheme.prefix.clone_from(prefix);
-    }
-    scheme.algorithm = config.algorithm.unwrap_or(scheme.algorithm);
-    scheme.encoding = config.encoding.unwrap_or(scheme.encoding);
-    scheme.separator = config.separator.or(scheme.separator);
-    if let Some(name) = &config.timestamp_header {
-        let name = name.parse().map_err(|_| format!("timestamp_header: {name:?} is no header name"))?;
-        scheme.timestamp = Some(Timestamp {
-            from: TimestampPlace::Header(provider::Name(name)),
-            unit: Unit::Seconds,
-            tolerance_seconds: DEFAULT_TOLERANCE_SECONDS,
-        });
-        match &scheme.signed_with_timestamp {
-            Some(signed) => scheme.signed = signed.clone(),
-            None if config.signed.is_none() => {
-                return Err(
-                    "timestamp_header needs signed, the text with {timestamp} that is signed".to_owned()
-                );
-            }
-            None => {}
-        }
-    }
-    if let Some(signed) = &config.signed {
-        scheme.signed = signed.clone();
-    }
-    match (config.tolerance_seconds, &mut scheme.timestamp) {
-        (Some(seconds), Some(timestamp)) => timestamp.tolerance_seconds = seconds,
-        (Some(_), None) => return Err("tolerance_seconds needs a timestamp_header".to_owned()),
-        (None, _) => {}
-    }
-    let stamped = scheme.signed.0.contains(&provider::Part::Timestamp);
-    match &scheme.timestamp {
-        None if stamped => Err("signed holds {timestamp}, so timestamp_header is needed".to_owned()),
-        Some(Timestamp { from: TimestampPlace::Header(name), .. }) if !stamped => Err(format!(
-            "signed does not cover {{timestamp}}: anybody could change {} and replay the request",
-            name.0
-        )),
-        _ => Ok(schemes),
+        Place::Query(name) => schemes.iter().any(|scheme| {
+            matches!(scheme, Scheme::Token(token) if token.place == TokenPlace::Query && token.name == *name)
+        }),
+        Place::Body(_) | Place::Const(_) => false,
     }
 }
 
@@ -261,9 +268,8 @@ fn headers(
             Err(_) => errors.push(format!("headers: {name:?} is no header name")),
         }
     }
-    let secret: Vec<HeaderName> = schemes.iter().flat_map(Scheme::secret_headers).collect();
     for name in &headers {
-        if FORBIDDEN_HEADERS.contains(&name.as_str()) || secret.contains(name) {
+        if is_secret(&Place::Header(name.clone()), schemes) {
             errors.push(format!("headers: {name} carries a secret, and everybody may read what is on pulse"));
         } else if name.as_str().starts_with("x-pulsehook-") {
             errors.push(format!("headers: {name} is a name that only the bridge may give"));

@@ -1,43 +1,36 @@
 //! `POST /webhooks/{source}`: a request becomes a verified event, and the event a message on pulse.
 //!
-//! A 2xx is sent only once the broker has confirmed the message. Whatever is refused is answered `{code, message}`,
-//! and nothing of it is published. The order of the checks is the order of their cost, and nothing that only a
-//! verified sender may know is told before the proof was checked.
+//! A 2xx is sent only once the event is safe. Whatever is refused is answered `{code, message}`, nothing of it is
+//! published, and one line of the log says why, without secret or body. The order of the checks is the order of their
+//! cost, and nothing of a source is told before the proof was checked.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
-use axum::Json;
-use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
+use axum::{Json, Router};
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use http_body_util::BodyExt as _;
-use serde::Serialize;
+use metrics::counter;
 use tracing::{info, warn};
 
 use crate::body::{Form, Payload};
 use crate::bridge::Shared;
 use crate::event::{self, Reading};
-use crate::publisher::NotPublished;
+use crate::limits::Share;
+use crate::peer;
 use crate::refusal::Refusal;
 use crate::signature::{Proof, SignatureError};
 use crate::source::Source;
 
-/// When a sender shall come again after the broker was away.
-const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// Header of an answer that was given before.
+const REPEATED: HeaderName = HeaderName::from_static("x-pulsehook-repeated");
 
-/// The answer to an event that is on pulse.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Answer {
-    message_id: String,
-    exchange: String,
-    routing_key: String,
-    routed: bool,
-}
+/// Bodies from this size on are expanded on a thread of their own, so that they keep nobody waiting; in bytes.
+const EXPAND_ASIDE: usize = 16 << 10;
 
 /// The webhook routes.
 pub fn routes(shared: Arc<Shared>) -> Router {
@@ -48,16 +41,29 @@ pub fn routes(shared: Arc<Shared>) -> Router {
         .with_state(shared)
 }
 
+/// What a request asks for: its address taken apart.
+struct Address<'a> {
+    source: String,
+    token: Option<String>,
+    query: Option<&'a str>,
+}
+
 async fn receive(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let connection = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
     let (parts, body) = request.into_parts();
-    let (name, token) = path(parts.uri.path());
-    // A stranger's words get into the log only once they are known to be a name.
-    let known = shared.source(&name).map_or_else(|| "(unknown)".to_owned(), |source| source.name.clone());
-    match handle(&shared, &name, token.as_deref(), &parts.headers, parts.uri.query(), body).await {
+    let (source, token) = path(parts.uri.path());
+    let address = Address { source, token, query: parts.uri.query() };
+    // A stranger's words get into the log and the metrics only once they are known to be a name.
+    let known =
+        shared.source(&address.source).map_or_else(|| "(unknown)".to_owned(), |source| source.name.clone());
+    let sender = peer::sender(connection, &parts.headers, &shared.trusted_proxies);
+    match handle(&shared, sender, address, &parts.headers, body).await {
         Ok(response) => response,
         Err(refusal) => {
             let (status, code) = refusal.status();
-            warn!(source = known, status = status.as_u16(), code, reason = %refusal, "webhook refused");
+            counter!("pulsehook_bridge_refused_total", "source" => known.clone(), "code" => code)
+                .increment(1);
+            warn!(source = known, peer = %sender, status = status.as_u16(), code, reason = %refusal, "webhook refused");
             refusal.into_response()
         }
     }
@@ -75,52 +81,47 @@ fn path(path: &str) -> (String, Option<String>) {
 
 async fn handle(
     shared: &Shared,
-    name: &str,
-    token: Option<&str>,
+    sender: IpAddr,
+    address: Address<'_>,
     headers: &HeaderMap,
-    query: Option<&str>,
     body: axum::body::Body,
 ) -> Result<Response, Refusal> {
-    let source = shared.source(name).ok_or(Refusal::NoSource)?;
+    let _slot = shared.peers.enter(sender)?;
+    let source = shared.source(&address.source).ok_or(Refusal::NoSource)?;
     let form = Form::of(headers)?;
-    let body = read_body(shared, headers, body).await?;
-    let payload = verify(
-        shared,
-        &source,
-        form,
-        Proof { headers, query, path_token: token, body: &body, form_field: None },
-    )?;
-    let event = match event::read(&source, &shared.exchange, headers, query, &payload, (shared.now)())? {
-        Reading::Event(event) => event,
-        Reading::Handshake { status, answer } => {
-            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
-            info!(source = %source.name, "handshake answered");
-            return Ok(match answer {
-                Some(answer) => (status, Json(answer)).into_response(),
-                // A type even without a body: Discord asks for one.
-                None => (status, [(header::CONTENT_TYPE, "application/json")]).into_response(),
-            });
-        }
+    let mut share = shared.memory.share();
+    let body = read_body(shared, headers, body, &mut share).await?;
+    let proof = Proof {
+        headers,
+        query: address.query,
+        path_token: address.token.as_deref(),
+        body: &[],
+        form_field: None,
     };
-    match shared.publisher.publish(&event.message).await {
-        Ok(routed) => {
-            let message = event.message;
-            info!(source = %source.name, message_id = %event.message_id, routing_key = %message.routing_key, routed, "webhook published");
-            Ok(Json(Answer {
-                message_id: event.message_id,
-                exchange: message.exchange,
-                routing_key: message.routing_key,
-                routed,
-            })
-            .into_response())
+    let payload = verify(shared, &source, form, proof, body, &mut share).await?;
+    let _permit = source.limits.enter()?;
+    match event::read(&source, &shared.exchange, headers, address.query, payload, (shared.now)())? {
+        Reading::Handshake { status, answer } => {
+            info!(source = %source.name, "handshake answered");
+            Ok(handshake(status, answer))
         }
-        Err(NotPublished::Refused(reason)) => {
-            Err(Refusal::TooLarge(format!("the broker refuses the message: {reason}")))
+        Reading::Event(event) => {
+            let answered = shared.accept(&source, *event).await?;
+            let mut response = (answered.accepted.status, Json(&answered.accepted)).into_response();
+            if answered.repeated {
+                response.headers_mut().insert(REPEATED, HeaderValue::from_static("true"));
+            }
+            Ok(response)
         }
-        Err(NotPublished::Unavailable(reason)) => Err(Refusal::Unavailable {
-            reason: format!("the broker is not available ({reason})"),
-            retry_after: RETRY_AFTER,
-        }),
+    }
+}
+
+fn handshake(status: u16, answer: Option<serde_json::Value>) -> Response {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
+    match answer {
+        Some(answer) => (status, Json(answer)).into_response(),
+        // A type even without a body: Discord asks for one.
+        None => (status, [(header::CONTENT_TYPE, "application/json")]).into_response(),
     }
 }
 
@@ -128,6 +129,7 @@ async fn read_body(
     shared: &Shared,
     headers: &HeaderMap,
     mut body: axum::body::Body,
+    share: &mut Share,
 ) -> Result<Bytes, Refusal> {
     let max = shared.max_body_bytes;
     let too_large = || Refusal::TooLarge(format!("the body is larger than {max} bytes"));
@@ -137,13 +139,15 @@ async fn read_body(
         return Err(too_large());
     }
     let read = async {
-        let mut read = BytesMut::with_capacity(declared.unwrap_or_default());
+        // Grows with what arrives: a length that is only declared costs nothing.
+        let mut read = BytesMut::new();
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|_| Refusal::Malformed("the body ended before its end".to_owned()))?;
             if let Ok(data) = frame.into_data() {
                 if read.len() + data.len() > max {
                     return Err(too_large());
                 }
+                share.grow(read.len() + data.len())?;
                 read.extend_from_slice(&data);
             }
         }
@@ -156,24 +160,37 @@ async fn read_body(
 
 /// Believes the sender, then parses. Signatures cover the bytes as received; a sender whose HTTP library compresses
 /// what was signed before is believed too, since the expanded bytes are as good a proof.
-fn verify(shared: &Shared, source: &Source, form: Form, proof: Proof<'_>) -> Result<Payload, Refusal> {
+async fn verify(
+    shared: &Shared,
+    source: &Source,
+    form: Form,
+    proof: Proof<'_>,
+    body: Bytes,
+    share: &mut Share,
+) -> Result<Payload, Refusal> {
     let refuse = |error| Refusal::Signature { error, status: source.wrong_signature_status };
     let check = |body: &[u8]| {
         let field = form.field(body);
-        source
-            .verifier
-            .verify(&Proof { body, form_field: field.as_deref().map(str::as_bytes), ..proof }, (shared.now)())
+        let form_field = field.as_deref().map(str::as_bytes);
+        source.verifier.verify(&Proof { body, form_field, ..proof }, (shared.now)())
     };
-    let received = Bytes::copy_from_slice(proof.body);
-    let first = check(&received);
+    let first = check(&body);
     if !form.gzip {
         first.map_err(refuse)?;
-        return form.parse(received);
+        return form.parse(body);
     }
     if let Err(error @ SignatureError::Missing(_)) = first {
         return Err(refuse(error));
     }
-    let expanded = form.expand(received, shared.max_body_bytes)?;
+    let max = shared.max_body_bytes;
+    let expanded = if body.len() < EXPAND_ASIDE {
+        form.expand(body, max)
+    } else {
+        share.grow(body.len() + max)?;
+        tokio::task::spawn_blocking(move || form.expand(body, max))
+            .await
+            .unwrap_or_else(|_| Err(Refusal::Malformed("the body could not be expanded".to_owned())))
+    }?;
     if first.is_err() {
         check(&expanded).map_err(refuse)?;
     }

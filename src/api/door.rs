@@ -5,12 +5,12 @@
 //! held against its schema too. A refusal is logged by its code, never with credentials, tokens or payloads.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{ConnectInfo, Request};
 use axum::http::{HeaderMap, header, request};
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
@@ -38,10 +38,6 @@ pub(super) const BODY_BUDGET_KIB: usize = 256 << 10;
 /// A handler that takes longer has failed; above the longest wait for a trigger's outcome.
 const HANDLER_TIME: Duration = Duration::from_secs(90);
 
-/// The address of the peer, put into a request's extensions by the server.
-#[derive(Debug, Clone, Copy)]
-pub struct Peer(pub IpAddr);
-
 /// Lets a call in, or tells why not.
 pub(super) async fn pass(
     api: Api,
@@ -67,11 +63,11 @@ async fn admit(
     info.set_params(&params);
     let (parts, body) = request.into_parts();
     // The room that a large body takes is given back when the call is over.
-    let (body, _room) = api.read_body(&parts.headers, body).await?;
+    let (raw, _room) = api.read_body(&parts.headers, body).await?;
     let identity = match endpoint.scopes {
         None => None,
         Some(_) => {
-            let identity = authenticate(&api, &parts, &body).await?;
+            let identity = authenticate(&api, &parts, &raw).await?;
             identity
                 .require(&endpoint.scopes_for(&params))
                 .map_err(|refusal| ApiError::new(Code::InsufficientScopes, refusal.to_string()))?;
@@ -88,7 +84,7 @@ async fn admit(
     let body = match endpoint.input {
         None => Value::Null,
         Some(schema) => {
-            let body = parse(&parts.headers, &body)?;
+            let body = parse(&parts.headers, &raw)?;
             info.set_payload(&body);
             let problems = schemas::problems(schema, &body);
             if !problems.is_empty() {
@@ -101,7 +97,7 @@ async fn admit(
             body
         }
     };
-    let call = Call { api, params, query, headers: parts.headers, body, identity };
+    let call = Call { api, params, query, headers: parts.headers, body, raw, identity };
     let answer = tokio::time::timeout(HANDLER_TIME, (endpoint.handler)(call)).await.map_err(|_| {
         tracing::error!(method = endpoint.name, "the request took too long");
         ApiError::new(
@@ -136,7 +132,7 @@ async fn authenticate(api: &Api, parts: &request::Parts, body: &[u8]) -> Result<
         port,
         headers: &parts.headers,
         body,
-        source: parts.extensions.get::<Peer>().map(|peer| peer.0),
+        source: parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip()),
     };
     api.inner.authenticator.authenticate(&call).await.map_err(|error| refused(&error))
 }

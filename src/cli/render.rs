@@ -8,6 +8,7 @@ pub mod cases;
 pub mod diff;
 
 use std::fmt;
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 
 use crate::hook::{Hook, HookFile, HookName, Located, Problem, ReadError, parse_document};
 use crate::router::decide::{Decision, Event, FiredBy, Limits, Rules};
+use crate::template::Workers;
 
 /// The task id of a dry run, unless another is given.
 pub const TASK_ID: &str = "DryRunDrRySRunDryRun0Q";
@@ -102,7 +104,12 @@ pub fn compile_hook(text: &str, limits: &Limits) -> anyhow::Result<(Hook, Rules)
     let file = HookFile::parse(text).context("the hook file is neither YAML nor JSON")?;
     let hook = file.hook(None).map_err(|problems| faults(&file, &problems))?;
     let rules = Rules::compile(&hook, limits).map_err(|problems| faults(&file, &problems))?;
-    Ok((hook, rules))
+    Ok((hook, rules.with_workers(&workers(limits)?)))
+}
+
+/// Workers of this program, as the router has them; one starts when a template needs it.
+fn workers(limits: &Limits) -> anyhow::Result<Arc<Workers>> {
+    Ok(Arc::new(Workers::of_this_program(limits).context("the path of this program is not known")?))
 }
 
 fn faults(file: &HookFile, problems: &[Problem]) -> anyhow::Error {

@@ -75,6 +75,7 @@ fn what_does_not_compile_is_refused_with_the_reason() {
         ("nope(1)", "there is no function nope"),
         ("'yes'", "filter: must be true or false, is always string"),
         ("1 + 1", "filter: must be true or false, is always number"),
+        ("[[[1] * 1000] * 1000] * 1000 == payload.commits", "must not have both * and ["),
     ] {
         let error = verdict(source).unwrap_err();
         assert!(error.contains(message), "{source}: {error}");

@@ -132,7 +132,8 @@ impl Inner {
                 let context = inner.context(&hook.name, &message).ok_or(
                     "the stored trigger does not carry this router's mark; was keys.task_id changed?",
                 )?;
-                let rules = hook.rules(&inner.config.limits).map_err(ToOwned::to_owned)?;
+                let rules =
+                    hook.rules(&inner.config.limits, &inner.config.workers).map_err(ToOwned::to_owned)?;
                 let event = Event {
                     message: &message,
                     fired_by: context.fired_by,

@@ -17,8 +17,9 @@ use serde::{Deserialize, Serialize};
 use crate::filter::{Filter, Verdict};
 use crate::hook::{Hook, HookName, Problem};
 pub use crate::template::Limits;
-use crate::template::Template;
 use crate::template::context::{Context, Fire, timestamp};
+use crate::template::wanted::Wanted;
+use crate::template::{Template, Workers, payload};
 pub use decision::Decision;
 use payload_schema::PayloadSchema;
 
@@ -86,6 +87,8 @@ pub struct Rules {
     payload: PayloadSchema,
     template: Template,
     limits: Limits,
+    /// What filter and template read of the payload.
+    reads: Wanted,
     reads_headers: bool,
 }
 
@@ -103,6 +106,14 @@ impl Rules {
             return Err(problems);
         };
         let mentions = |text: &str| text.contains("headers");
+        let mut names = template.reads();
+        names.extend(filter.iter().flat_map(Filter::reads));
+        let reads = Wanted::new(
+            names
+                .iter()
+                .filter_map(|name| name.strip_prefix("payload"))
+                .map(|rest| rest.strip_prefix('.').unwrap_or(rest)),
+        );
         Ok(Rules {
             name: Arc::new(hook.name.clone()),
             bindings: hook
@@ -111,11 +122,19 @@ impl Rules {
                 .map(|binding| (binding.exchange.as_str().into(), Pattern::new(&binding.pattern)))
                 .collect(),
             reads_headers: mentions(&hook.task.to_string()) || hook.filter.as_deref().is_some_and(mentions),
+            reads,
             filter,
             payload,
             template,
             limits: limits.clone(),
         })
+    }
+
+    /// Gives it render workers for what can't be bounded beforehand. [`Rules::decide`] then may block its thread for some
+    /// times `limits.render_ms`.
+    pub fn with_workers(mut self, workers: &Arc<Workers>) -> Rules {
+        self.template = self.template.with_workers(workers.clone());
+        self
     }
 
     /// Whether a message of this exchange and key is one that the hook is bound to.
@@ -130,7 +149,7 @@ impl Rules {
         if body.len() > most {
             return Err(refused(format!("has {} bytes, {most} are allowed", body.len())));
         }
-        let payload = crate::template::payload::parse(body).map_err(|error| refused(error.to_string()))?;
+        let payload = payload::parse_all(body).map_err(|error| refused(error.to_string()))?;
         self.payload.check(&payload, body)
     }
 
@@ -150,7 +169,7 @@ impl Rules {
                 ),
             };
         }
-        let payload = match crate::template::payload::parse(&message.body) {
+        let payload = match payload::parse::<minijinja::Value>(&message.body, &self.reads) {
             Ok(payload) => payload,
             Err(error) => return Decision::NotJson { message: error.to_string() },
         };
@@ -166,7 +185,8 @@ impl Rules {
         if let Err(problems) = self.payload.check(&payload, &message.body) {
             return Decision::SchemaMismatch { problems };
         }
-        let task = match self.template.render(&context, &fire, &defaults(event), &self.limits) {
+        let task = match self.template.render(&context, &fire, &message.body, &defaults(event), &self.limits)
+        {
             Ok(Some(task)) => task,
             Ok(None) => return Decision::Declined,
             Err(error) => {
@@ -195,7 +215,7 @@ impl Rules {
                 pulse::Headers::new()
             },
             message_id: message.properties.message_id.clone(),
-            fired_by: event.fired_by.as_str(),
+            fired_by: event.fired_by.as_str().into(),
             client_id: event.client_id.map(str::to_owned),
             scheduled_for: event.scheduled_for,
             task_id: event.task_id.to_owned(),

@@ -214,7 +214,7 @@ fn decide_one(inner: &Inner, hook: &LiveHook, base: NewFire) -> Entry {
     };
     let task_id = context.task_id.unwrap_or(base.task_id);
     let base = NewFire { fired_by: context.fired_by.as_str(), task_id, ..base };
-    let decision_made = match hook.rules(&inner.config.limits) {
+    let decision_made = match hook.rules(&inner.config.limits, &inner.config.workers) {
         Err(error) => {
             Decision::TemplateError { path: String::new(), message: error.to_owned(), exceeded: false }
         }

@@ -9,6 +9,7 @@ use pulse::BindingHealth;
 use super::decide::{Limits, Rules};
 use crate::hook::{Hook, HookName};
 use crate::store::HookRow;
+use crate::template::Workers;
 
 /// One version of one hook.
 pub struct LiveHook {
@@ -54,8 +55,8 @@ impl LiveHook {
     }
 
     /// The compiled hook; compiled at the first message, so that ten thousand idle hooks cost nothing.
-    pub fn rules(&self, limits: &Limits) -> Result<&Rules, &str> {
-        self.rules.get_or_init(|| compile(&self.hook, limits)).as_ref().map_err(String::as_str)
+    pub fn rules(&self, limits: &Limits, workers: &Arc<Workers>) -> Result<&Rules, &str> {
+        self.rules.get_or_init(|| compile(&self.hook, limits, workers)).as_ref().map_err(String::as_str)
     }
 
     /// True once the hook is deleted.
@@ -71,8 +72,9 @@ pub fn parse(name: &HookName, document: &str) -> Result<Hook, String> {
 }
 
 /// Compiles a document.
-pub fn compile(hook: &Hook, limits: &Limits) -> Result<Rules, String> {
-    Rules::compile(hook, limits).map_err(|problems| join(&problems))
+pub fn compile(hook: &Hook, limits: &Limits, workers: &Arc<Workers>) -> Result<Rules, String> {
+    let rules = Rules::compile(hook, limits).map_err(|problems| join(&problems))?;
+    Ok(rules.with_workers(workers))
 }
 
 fn join(problems: &[crate::hook::Problem]) -> String {

@@ -246,7 +246,7 @@ impl Inner {
             );
         };
         let rules = match registry::parse(&submission.hook.name, &document)
-            .and_then(|hook| registry::compile(&hook, &self.config.limits))
+            .and_then(|hook| registry::compile(&hook, &self.config.limits, &self.config.workers))
         {
             Ok(rules) => rules,
             Err(error) => return Step::End(FireState::Dead, Some(error_json("template-error", &error))),

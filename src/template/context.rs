@@ -3,10 +3,12 @@
 //! The context is one object that makes its values when they are asked for: most templates look at the payload and
 //! one or two others. The payload is parsed once per message and shared by filter, template and all their strings.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use minijinja::value::{Enumerator, Object, Value};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::hook::HookName;
@@ -31,7 +33,7 @@ pub const NAMES: [&str; 12] = [
 const FIRE: &str = "\u{1}fire";
 
 /// All about one fire but the payload.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Fire {
     /// The hook.
     pub hook: Arc<HookName>,
@@ -44,7 +46,7 @@ pub struct Fire {
     /// `message-id` of the message.
     pub message_id: Option<String>,
     /// What fired the hook, as Taskcluster names it.
-    pub fired_by: &'static str,
+    pub fired_by: Cow<'static, str>,
     /// Who triggered it, where somebody did.
     pub client_id: Option<String>,
     /// The scheduled moment, where it was a schedule.
@@ -64,7 +66,7 @@ impl Fire {
             ("exchange", Some(self.exchange.as_str())),
             ("routingKey", Some(self.routing_key.as_str())),
             ("messageId", self.message_id.as_deref()),
-            ("firedBy", Some(self.fired_by)),
+            ("firedBy", Some(&*self.fired_by)),
             ("clientId", self.client_id.as_deref()),
             ("taskId", Some(self.task_id.as_str())),
             ("hookGroupId", Some(self.hook.group.as_str())),
@@ -115,7 +117,7 @@ impl Object for Context {
             "routingKey" => Value::from(&*fire.routing_key),
             "headers" => Value::from(minijinja::value::Serde(&fire.headers)),
             "messageId" => optional(fire.message_id.as_deref()),
-            "firedBy" => Value::from(fire.fired_by),
+            "firedBy" => Value::from(&*fire.fired_by),
             "clientId" => optional(fire.client_id.as_deref()),
             "scheduledFor" => optional(fire.scheduled_for.map(timestamp).as_deref()),
             "taskId" => Value::from(&*fire.task_id),

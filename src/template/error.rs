@@ -3,7 +3,7 @@
 use crate::hook::Problem;
 
 /// A fault at one place of a template.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, serde::Serialize, serde::Deserialize)]
 #[error("{}", Problem::new(self.path.clone(), self.message.clone()))]
 pub struct TemplateError {
     /// The place in the hook document, e.g. `task.payload.env.REV`.

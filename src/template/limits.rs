@@ -1,9 +1,9 @@
 //! What one template, filter or message may cost. Each bound is an option, with the reason for its default.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// The section `[limits]` of the configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Fuel of one expression or one string with statements: about one unit per instruction and per 64 bytes that it
@@ -46,6 +46,26 @@ impl Default for Limits {
             render_ms: 1000,
             worker_bytes: 512 << 20,
             workers: 2,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_file_tells_the_defaults() {
+        #[derive(Deserialize)]
+        struct File {
+            limits: Limits,
+        }
+        let file: File = toml::from_str(include_str!("../../config/pulsehook.toml")).unwrap();
+        assert_eq!(file.limits, Limits::default());
+        let text = include_str!("../../config/pulsehook.toml");
+        let section = &text[text.find("\n[limits]").unwrap()..];
+        for option in serde_json::to_value(Limits::default()).unwrap().as_object().unwrap().keys() {
+            assert!(section.contains(&format!("\n{option} = ")), "{option} is not in the file");
         }
     }
 }

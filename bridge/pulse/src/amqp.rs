@@ -1,9 +1,9 @@
 //! A RabbitMQ broker, through sessions that recover by themselves.
 //!
-//! Three connections: one publishes ([`publisher`]), one consumes ([`consumers`]), one declares ([`topology`]); a broker that blocks
-//! publishers so goes on delivering, and a refused binding disturbs neither. [`keeper`] owns what callers want and keeps
-//! it standing; [`link`] stands between amqprs and the broker and makes up for what amqprs lacks. Deliveries of a
-//! connection that is gone may still be ended: that leads nowhere, and the broker delivers them again.
+//! Three connections: one publishes, one consumes, one declares; so a broker that blocks publishers goes on
+//! delivering, and a refused binding disturbs neither. The `keeper` owns what callers want and keeps it standing; a
+//! `link` stands between amqprs and the broker and makes up for what amqprs lacks. Deliveries of a connection that is
+//! gone may still be ended: that leads nowhere, and the broker delivers them again.
 
 mod backoff;
 mod consumer;

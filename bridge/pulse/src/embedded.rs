@@ -18,6 +18,8 @@ mod deliver;
 mod pump;
 mod routes;
 mod settle;
+#[cfg(test)]
+mod tests;
 mod topology;
 
 use std::path::Path;
@@ -58,10 +60,13 @@ impl Embedded {
     ///
     /// Only one process may have the file open.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
+        Self::start(db::Db::open(path)?, path)
+    }
+
+    fn start(db: db::Db, path: &Path) -> Result<Self, OpenError> {
         let (commands, inbox) = std_mpsc::channel();
         let (events, _) = broadcast::channel(EVENT_BACKLOG);
         let (status_tx, status) = watch::channel(Status::Up);
-        let db = db::Db::open(path)?;
         let broker = broker::Broker::new(db, commands.clone(), events.clone(), status_tx)
             .map_err(|source| OpenError::Database { path: path.to_owned(), source })?;
         std::thread::Builder::new()

@@ -8,7 +8,12 @@ use serde::{Deserialize, Serialize};
 use crate::naming::MAX_NAME;
 
 /// Message headers. Values are what AMQP tables can carry, in JSON: strings, numbers, booleans, null, arrays
-/// and objects. Byte arrays of foreign publishers arrive as strings of hex digits, timestamps as seconds.
+/// and objects. Byte arrays of foreign publishers arrive as strings of hex digits, timestamps as seconds, decimals as
+/// numbers, and numbers that JSON does not have (NaN) as null.
+///
+/// AMQP promises UTF-8 nowhere, and some publishers send something else. Over AMQP such text, in headers, properties
+/// or the routing key, is delivered with `?` for each wrong byte, headers of unknown types are left out, and the message then
+/// carries the header `x-pulsehook-mended: true`.
 pub type Headers = BTreeMap<String, serde_json::Value>;
 
 /// One message on a topic exchange.

@@ -91,9 +91,12 @@ pub enum TopologyError {
 /// What a transport tells about itself.
 #[derive(Debug, Clone)]
 pub enum Event {
-    /// Connected, topology declared; deliveries from now on carry this generation.
+    /// Connected, and our exchanges stand; the queues and their consumers follow at once, each reporting for itself if
+    /// it fails. Deliveries from now on carry this generation or a later one.
     Connected {
-        /// Grows with each connection within this process, from 1.
+        /// Grows with each connection within this process, from 1. It also grows, without an event, when a single channel or
+        /// consumer is lost: of two deliveries of one message the second always has the later generation, unless the
+        /// first was ended with [`Delivery::retry`].
         generation: u64,
     },
     /// The connection is gone; a new one is being made.
@@ -157,7 +160,7 @@ pub struct Delivery {
     pub message: Arc<Message>,
     /// The broker delivered it before, to somebody.
     pub redelivered: bool,
-    /// The connection that it came on; see [`Event::Connected`].
+    /// Tells deliveries of an earlier connection from those of this one; see [`Event::Connected`].
     pub generation: u64,
     tag: u64,
     settle: Option<Arc<dyn Settle>>,
@@ -223,7 +226,11 @@ impl Drop for Delivery {
 #[async_trait]
 pub trait Transport: Send + Sync + 'static {
     /// Publishes one message, persistent, and returns when the broker has confirmed it. Many calls may be
-    /// under way at once: confirms are pipelined. With `mandatory`, `routed` tells whether any queue took it.
+    /// under way at once: confirms are pipelined. With `mandatory`, `routed` tells whether any queue took it; a mandatory
+    /// message without an id is given one.
+    ///
+    /// While there is no connection it fails at once, as it does while the broker blocks publishers. A message that is refused
+    /// costs others nothing, but may have them published twice, with the same id.
     async fn publish(&self, message: &Message, mandatory: bool) -> Result<Published, PublishError>;
 
     /// Declares a durable topic exchange of ours; it is declared again after every recovery.
@@ -234,12 +241,16 @@ pub trait Transport: Send + Sync + 'static {
     /// binding; refused bindings are retried with backoff and reported as events.
     async fn declare_queue(&self, spec: QueueSpec) -> Result<Vec<BindingHealth>, TopologyError>;
 
-    /// Deletes a queue and forgets its spec and consumer. Returns how many messages it held, once the broker has
+    /// Deletes a queue and forgets its spec and consumer. Returns how many messages waited in it, once the broker has
     /// confirmed; a queue that does not exist counts as deleted. With the broker away: `Unavailable`, and the caller repeats.
+    /// Deliveries from the queue that are still out may be ended, to no effect.
     async fn delete_queue(&self, name: &str) -> Result<u64, TopologyError>;
 
     /// Sends what arrives on a declared queue into `sink`, at most `prefetch` unsettled at a time, and resumes by
     /// itself after every loss. Calling it again changes prefetch and sink. `prefetch` must not be 0.
+    ///
+    /// Many queues may share a sink: while it is full they wait, and nothing else does. When its receiver is dropped
+    /// the consumer is cancelled. With `Unavailable` it stays wanted and begins when the broker is back.
     async fn consume(
         &self,
         queue: &str,

@@ -3,6 +3,13 @@
 // Helpers of tests may panic; the lint's own exception covers only test functions.
 #![allow(clippy::unwrap_used)]
 
+mod clock;
+mod guides;
+mod health;
+mod once;
 mod presets;
+mod spool;
+mod storm;
 mod support;
+mod trial;
 mod webhook;

@@ -75,7 +75,7 @@ impl Case {
         let now: DateTime<Utc> = DateTime::from_timestamp(self.now, 0).unwrap();
         let broker = Broker::new();
         let transport: Arc<dyn pulse::Transport> = Arc::clone(&broker) as _;
-        let outside = Outside { now: Arc::new(move || now) };
+        let outside = Outside { now: Arc::new(move || now), ..Outside::default() };
         let bridge = Bridge::build(&config(&text), "pulsehook", transport, outside)
             .unwrap_or_else(|errors| panic!("{name}: {errors:?}"));
         (bridge, broker)
@@ -141,6 +141,18 @@ fn expected_json(case: &Case) -> String {
         .map(|(name, value)| (name.into_owned(), value.into_owned().into()))
         .collect();
     serde_json::Value::Object(fields).to_string()
+}
+
+#[tokio::test]
+async fn a_replayed_vector_is_answered_as_before_and_published_once() {
+    for (name, case) in cases() {
+        let (bridge, broker) = case.bridge(&name);
+        let first = case.send_to(&bridge, &name).await;
+        let again = case.send_to(&bridge, &name).await;
+        assert_eq!((again.status, &again.text), (200, &first.text), "{name}");
+        assert_eq!(again.headers["x-pulsehook-repeated"], "true", "{name}");
+        assert_eq!(broker.messages().len(), 1, "{name}");
+    }
 }
 
 #[tokio::test]

@@ -1,13 +1,14 @@
 //! A recording transport whose broker can be taken away, and requests against the bridge's router.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::body::Body;
 use axum::response::Response;
-use bridge::{Bridge, Config};
+use bridge::{Bridge, Config, Outside};
 use http::Request;
 use http_body_util::BodyExt as _;
 use pulse::{
@@ -60,6 +61,13 @@ impl Broker {
     pub fn messages(&self) -> Vec<Message> {
         self.messages.borrow().clone()
     }
+
+    /// Waits until the messages satisfy `enough`.
+    pub async fn wait(&self, what: &str, enough: impl Fn(&[Message]) -> bool) -> Vec<Message> {
+        let mut receiver = self.messages.subscribe();
+        let waited = tokio::time::timeout(DEADLINE, receiver.wait_for(|messages| enough(messages))).await;
+        waited.unwrap_or_else(|_| panic!("not in time: {what}")).unwrap().clone()
+    }
 }
 
 #[async_trait]
@@ -73,6 +81,17 @@ impl Transport for Broker {
         }
         if *self.status.borrow() != Status::Up || self.failing.load(Ordering::SeqCst) {
             return Err(PublishError::Unavailable("stopped by the test".to_owned()));
+        }
+        // Every message of every test is held to the published schemas and to the rules of pulse.
+        let properties = &message.properties;
+        assert!(message.routing_key.len() <= 255 && properties.message_id.is_some(), "{message:?}");
+        assert!(properties.timestamp.is_some(), "{message:?}");
+        assert_eq!(properties.content_type.as_deref(), Some("application/json"));
+        let body: Value = serde_json::from_slice(&message.body).unwrap();
+        if message.exchange.ends_with("/clock") {
+            valid("clock-tick", &body);
+        } else {
+            valid("webhook-headers", &serde_json::to_value(&properties.headers).unwrap());
         }
         self.messages.send_modify(|messages| messages.push(message.clone()));
         Ok(Published { routed: !self.unrouted.load(Ordering::SeqCst) })
@@ -109,9 +128,26 @@ impl Transport for Broker {
     async fn close(&self) {}
 }
 
-/// A configuration from TOML of the `[bridge]` section.
+/// Holds a value to a schema of `schemas/`.
+fn valid(schema: &str, value: &Value) {
+    static SCHEMAS: Mutex<BTreeMap<String, Arc<jsonschema::Validator>>> = Mutex::new(BTreeMap::new());
+    let validator = Arc::clone(SCHEMAS.lock().unwrap().entry(schema.to_owned()).or_insert_with(|| {
+        let path = format!("{}/../schemas/{schema}.json", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        Arc::new(jsonschema::draft7::new(&serde_json::from_str(&text).unwrap()).unwrap())
+    }));
+    let errors: Vec<String> = validator.iter_errors(value).map(|error| error.to_string()).collect();
+    assert!(errors.is_empty(), "{value} against {schema}: {errors:?}");
+}
+
+/// A configuration from TOML of the `[bridge]` section; without a spool and without ticks unless it speaks of them.
 pub fn config(text: &str) -> Config {
-    toml::from_str(text).unwrap()
+    let mut config: Config = toml::from_str(text).unwrap();
+    if !text.contains("[spool]") {
+        config.spool.path = std::path::PathBuf::new();
+    }
+    config.clock.enabled = text.contains("[clock]");
+    config
 }
 
 /// A bridge of user `pulsehook`, and its broker.
@@ -119,6 +155,26 @@ pub fn bridge(text: &str) -> (Bridge, Arc<Broker>) {
     let broker = Broker::new();
     let transport: Arc<dyn Transport> = Arc::clone(&broker) as _;
     (Bridge::new(&config(text), "pulsehook", transport).unwrap(), broker)
+}
+
+/// The same with its surroundings given.
+pub fn bridge_with(text: &str, outside: Outside) -> (Bridge, Arc<Broker>) {
+    let broker = Broker::new();
+    let transport: Arc<dyn Transport> = Arc::clone(&broker) as _;
+    (Bridge::build(&config(text), "pulsehook", transport, outside).unwrap(), broker)
+}
+
+/// Waits until the spool holds nothing.
+pub async fn emptied(bridge: &Bridge) {
+    eventually("the spool is empty", async || (bridge.spooled().unwrap().events == 0).then_some(())).await;
+}
+
+/// A signed event of a source of provider `hmac`, whose secret is `key for tests`.
+pub fn event(source: &str, delivery: Option<&str>, body: &str) -> Request<Body> {
+    let signature = format!("sha256={}", hmac_sha256("key for tests", body.as_bytes()));
+    let mut headers = vec![("content-type", "application/json"), ("x-hub-signature-256", signature.as_str())];
+    headers.extend(delivery.map(|id| ("x-delivery", id)));
+    post(&format!("/webhooks/{source}"), &headers, body.to_owned())
 }
 
 /// An answer, read.
@@ -141,17 +197,34 @@ impl Answer {
     pub async fn of(response: Response) -> Self {
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
-        Self {
-            status: parts.status.as_u16(),
-            headers: parts.headers,
-            text: String::from_utf8(bytes.to_vec()).unwrap(),
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        let answer = Self { status: parts.status.as_u16(), headers: parts.headers, text };
+        // Every answer of every test is held to the published schemas.
+        let known = answer.text.contains("\"messageId\"");
+        if known {
+            valid("webhook-accepted", &answer.json());
+        } else if answer.status >= 400 && answer.text.contains("\"code\"") {
+            valid("webhook-refused", &answer.json());
         }
+        answer
     }
 }
 
 /// Sends a request through the router.
 pub async fn send(bridge: &Bridge, request: Request<Body>) -> Answer {
     Answer::of(bridge.routes().oneshot(request).await.unwrap()).await
+}
+
+/// Waits until `probe` finds something, looking again and again.
+pub async fn eventually<T>(what: &str, mut probe: impl AsyncFnMut() -> Option<T>) -> T {
+    let end = tokio::time::Instant::now() + DEADLINE;
+    loop {
+        if let Some(found) = probe().await {
+            return found;
+        }
+        assert!(tokio::time::Instant::now() < end, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 /// A POST with headers.

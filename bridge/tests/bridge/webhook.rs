@@ -287,6 +287,11 @@ fn every_mistake_in_the_configuration_is_told_at_once_and_no_secret() {
         provider = "github"
         secrets = ["hunter2"]
         [[source]]
+        name = "delivers-its-secret"
+        provider = "token"
+        secrets = ["hunter2"]
+        delivery = "query:token"
+        [[source]]
         name = "twice"
         provider = "github"
         secrets = ["hunter2"]
@@ -304,6 +309,7 @@ fn every_mistake_in_the_configuration_is_told_at_once_and_no_secret() {
         "authorization carries a secret",
         "x-hub-signature-256 carries a secret",
         "x-pulsehook-source",
+        "query parameter token carries a secret",
         "used twice",
     ] {
         assert!(all.contains(expected), "{expected:?} is not in\n{all}");

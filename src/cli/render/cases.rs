@@ -135,8 +135,9 @@ fn run_file(path: &Path, options: &Options, skip_others: bool) -> anyhow::Result
     };
     let hook_file = HookFile::parse(&hook_text)?;
     let hook = hook_file.hook(None).map_err(|problems| super::faults(&hook_file, &problems))?;
-    let rules =
-        Rules::compile(&hook, &options.limits).map_err(|problems| super::faults(&hook_file, &problems))?;
+    let rules = Rules::compile(&hook, &options.limits)
+        .map_err(|problems| super::faults(&hook_file, &problems))?
+        .with_workers(&super::workers(&options.limits)?);
     let fixed: DateTime<Utc> = NOW.parse()?;
     let mut results = Vec::new();
     for case in file.cases {

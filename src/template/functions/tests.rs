@@ -12,7 +12,7 @@ fn fire() -> Fire {
         routing_key: "a.b".into(),
         headers: Default::default(),
         message_id: None,
-        fired_by: "pulseMessage",
+        fired_by: "pulseMessage".into(),
         client_id: None,
         scheduled_for: None,
         task_id: "AAAAAAAAQAAAAAAAAAAAAA".into(),
@@ -70,4 +70,19 @@ fn there_is_nothing_that_the_table_does_not_tell() {
     let told: BTreeSet<&str> =
         all().filter(|function| function.kind == Kind::Function).map(|function| function.name).collect();
     assert_eq!(there, told);
+}
+
+/// `UPDATE_DOCS=1 cargo test` writes the table anew.
+#[test]
+fn the_documentation_has_the_table() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/templates.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let (head, rest) = text.split_once("<!-- functions -->\n").unwrap();
+    let (_, tail) = rest.split_once("<!-- /functions -->").unwrap();
+    let wanted = format!("{head}<!-- functions -->\n{}<!-- /functions -->{tail}", markdown());
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(path, &wanted).unwrap();
+    } else {
+        assert!(text == wanted, "docs/templates.md is behind the table; run with UPDATE_DOCS=1");
+    }
 }

@@ -5,10 +5,12 @@ pub mod http;
 pub mod process;
 pub mod proxy;
 pub mod rabbit;
+pub mod raw;
 pub mod wait;
 
 pub use http::Http;
 pub use process::{Process, free_port};
 pub use proxy::Proxy;
 pub use rabbit::Rabbit;
+pub use raw::{RawMessage, RawPublisher};
 pub use wait::eventually;

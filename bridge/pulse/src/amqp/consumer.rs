@@ -15,6 +15,9 @@ use super::settle::Settler;
 use super::wire::Chan;
 use crate::transport::{Delivery, Settle, Settlement};
 
+/// Deliveries handed on in one go before others get their turn.
+const BURST: usize = 128;
+
 /// A consumer that ended without being stopped.
 pub(super) struct Ended {
     pub queue: Arc<str>,
@@ -41,14 +44,31 @@ impl Task {
     /// Runs until stopped, until the broker ends the consumer or its channel, or until nobody listens.
     pub async fn run(mut self) {
         let ended = loop {
-            let message = tokio::select! {
+            let mut next = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => break None,
                 () = self.start.sink.closed() => break Some(None),
-                message = self.deliveries.recv() => message,
+                message = self.deliveries.recv() => match message {
+                    Some(message) => Some(message),
+                    None => break Some(Some(self.why())),
+                },
             };
-            let Some(message) = message else { break Some(Some(self.why())) };
-            let Some(delivery) = self.delivery(message) else { continue };
+            // What has come meanwhile goes the short way, while the sink has room.
+            let mut full = None;
+            let mut burst = 0;
+            while let Some(message) = next.take() {
+                if let Some(delivery) = self.delivery(message)
+                    && let Err(mpsc::error::TrySendError::Full(delivery)) = self.start.sink.try_send(delivery)
+                {
+                    full = Some(delivery);
+                    break;
+                }
+                burst += 1;
+                if burst < BURST && !self.stop.is_cancelled() {
+                    next = self.deliveries.try_recv().ok();
+                }
+            }
+            let Some(delivery) = full else { continue };
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => break None,

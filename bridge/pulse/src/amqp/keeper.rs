@@ -104,7 +104,7 @@ impl Keeper {
         let closing = self.closing.clone();
         let mut backoff = Backoff::new(FIRST_RECONNECT, LONGEST_RECONNECT);
         loop {
-            let opened = closing.run_until_cancelled(Session::open(&self.target, &self.name));
+            let opened = closing.run_until_cancelled(Session::open(self.target.clone(), &self.name));
             match opened.await {
                 None => break,
                 Some(Ok(session)) => {
@@ -148,7 +148,7 @@ impl Keeper {
     async fn serve(&mut self, session: Arc<Session>, commands: &mut mpsc::Receiver<Command>) -> String {
         self.generation += 1;
         for name in self.exchanges.clone() {
-            match session.topology().declare_exchange(&name).await {
+            match session.current_topology().declare_exchange(&name).await {
                 Ok(()) => {}
                 Err(RpcError::Refused(refusal)) => {
                     warn!(exchange = name, %refusal, "the broker refuses an exchange");
@@ -172,21 +172,21 @@ impl Keeper {
         let closing = self.closing.clone();
         let reason = loop {
             self.dispatch(&session, &mut tasks);
-            if session.topology().worn()
-                && let Err(reason) = session.renew_topology(&self.target, &self.name).await
-            {
-                break reason;
-            }
-            if session.consumers.worn().await {
+            if session.consumers.worn() {
                 break "too many of its channels were closed".into();
             }
-            let topology = session.topology();
+            let topology = session.current_topology();
             let next_due = self.due.peek().map(|Reverse((due, _))| *due);
             tokio::select! {
                 biased;
                 () = closing.cancelled() => break "closed".into(),
                 () = session.consumers.wire.link.ended() => break session.consumers.wire.link.reason(),
-                () = topology.wire.link.ended() => break topology.wire.link.reason(),
+                () = topology.wire.link.ended() => {
+                    // Unless it was replaced.
+                    if Arc::ptr_eq(&topology, &session.current_topology()) {
+                        break topology.wire.link.reason();
+                    }
+                }
                 () = &mut watch => break session.consumers.wire.link.reason(),
                 Some(ended) = ends.recv() => self.ended(ended),
                 Some(finished) = tasks.join_next(), if !tasks.is_empty() => match finished {
@@ -212,7 +212,7 @@ impl Keeper {
             entry.running = None;
         }
         let _ = tokio::time::timeout(FLUSH_DEADLINE, session.consumers.flush()).await;
-        tokio::join!(session.consumers.wire.close(), async { session.topology().wire.close().await });
+        tokio::join!(session.consumers.wire.close(), async { session.current_topology().wire.close().await });
     }
 
     fn lose(&mut self, reason: String) {

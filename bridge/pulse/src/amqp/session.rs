@@ -19,30 +19,52 @@ const MAX_MISSING: usize = 10_000;
 pub(super) struct Session {
     pub consumers: Consumers,
     topology: Mutex<Arc<Topology>>,
+    /// Only one caller replaces it.
+    renewing: tokio::sync::Mutex<()>,
+    target: Arc<Target>,
+    name: String,
     missing: Mutex<HashMap<String, (Instant, String)>>,
 }
 
 impl Session {
     /// Connects. `name` is how the broker's operators see the connections.
-    pub async fn open(target: &Target, name: &str) -> Result<Self, String> {
-        let consuming = Wire::open(target, &format!("{name} consuming")).await?;
+    pub async fn open(target: Arc<Target>, name: &str) -> Result<Self, String> {
+        let consuming = Wire::open(&target, &format!("{name} consuming")).await?;
         let consumers = Consumers::new(consuming).await.map_err(|error| match error {
             RpcError::Lost(reason) => reason,
             RpcError::Refused(refusal) => refusal.text,
         })?;
-        let topology = open_topology(target, name).await?;
-        Ok(Self { consumers, topology: Mutex::new(Arc::new(topology)), missing: Mutex::default() })
+        let topology = open_topology(&target, name).await?;
+        Ok(Self {
+            consumers,
+            topology: Mutex::new(Arc::new(topology)),
+            renewing: Default::default(),
+            target,
+            name: name.to_owned(),
+            missing: Mutex::default(),
+        })
     }
 
-    pub fn topology(&self) -> Arc<Topology> {
+    /// The connection that is in use, for its end.
+    pub fn current_topology(&self) -> Arc<Topology> {
         lock(&self.topology).clone()
     }
 
-    /// Replaces the connection for topology. What is under way on the old one is finished there.
-    pub async fn renew_topology(&self, target: &Target, name: &str) -> Result<(), String> {
-        let topology = Arc::new(open_topology(target, name).await?);
-        *lock(&self.topology) = topology;
-        Ok(())
+    /// The connection for the next request: a new one when the last is worn. What is under way on the old one is finished
+    /// there.
+    pub async fn topology(&self) -> Result<Arc<Topology>, RpcError> {
+        let current = self.current_topology();
+        if !current.worn() {
+            return Ok(current);
+        }
+        let _turn = self.renewing.lock().await;
+        let current = self.current_topology();
+        if !current.worn() {
+            return Ok(current);
+        }
+        let topology = Arc::new(open_topology(&self.target, &self.name).await.map_err(RpcError::Lost)?);
+        *lock(&self.topology) = topology.clone();
+        Ok(topology)
     }
 
     /// Why an exchange is known to be missing.

@@ -61,17 +61,19 @@ pub(super) async fn run(session: Arc<Session>, mut work: Work) -> Done {
 }
 
 async fn steps(session: &Session, work: &mut Work, done: &mut Done) -> Result<Outcome, Failure> {
-    let topology = session.topology();
     if let Some(running) = work.stop.take() {
         session.consumers.stop(running).await.map_err(Failure::queue)?;
     }
     if work.delete {
+        let topology = session.topology().await.map_err(Failure::queue)?;
         return topology.delete_queue(&work.queue).await.map(Outcome::Deleted).map_err(Failure::queue);
     }
     if let Some(spec) = &work.declare {
+        let topology = session.topology().await.map_err(Failure::queue)?;
         topology.declare_queue(spec).await.map_err(Failure::queue)?;
     }
     for binding in std::mem::take(&mut work.unbind) {
+        let topology = session.topology().await.map_err(Failure::queue)?;
         match topology.unbind(&work.queue, &binding).await {
             Ok(()) => {}
             // Without the exchange there is no binding either.
@@ -87,11 +89,12 @@ async fn steps(session: &Session, work: &mut Work, done: &mut Done) -> Result<Ou
         done.unbound.push(binding);
     }
     for binding in work.declare.iter().flat_map(|spec| &spec.bindings) {
-        let error = bind(session, &topology, &work.queue, binding).await?;
+        let error = bind(session, &work.queue, binding).await?;
         done.healths.push(BindingHealth { binding: binding.clone(), error });
     }
     let Some(start) = work.start.take() else { return Ok(Outcome::Stands(None)) };
     if work.suspect {
+        let topology = session.topology().await.map_err(Failure::consumer)?;
         topology.may_consume(&work.queue).await.map_err(Failure::consumer)?;
     }
     let running = session.consumers.start(start).await.map_err(Failure::consumer)?;
@@ -99,12 +102,7 @@ async fn steps(session: &Session, work: &mut Work, done: &mut Done) -> Result<Ou
 }
 
 /// Why the binding does not stand, if it does not.
-async fn bind(
-    session: &Session,
-    topology: &super::topology::Topology,
-    queue: &str,
-    binding: &Binding,
-) -> Result<Option<String>, Failure> {
+async fn bind(session: &Session, queue: &str, binding: &Binding) -> Result<Option<String>, Failure> {
     let names = check_name("the exchange name", &binding.exchange)
         .and_then(|()| check_name("the pattern", &binding.pattern));
     if let Err(reason) = names {
@@ -113,6 +111,7 @@ async fn bind(
     if let Some(reason) = session.missing(&binding.exchange) {
         return Ok(Some(reason));
     }
+    let topology = session.topology().await.map_err(Failure::queue)?;
     match topology.bind(queue, binding).await {
         Ok(()) => Ok(None),
         Err(RpcError::Refused(refusal)) => {

@@ -113,6 +113,12 @@ impl Db {
         Ok(Self(connection))
     }
 
+    /// Lets the file grow to so many pages and no further, as a full disk would.
+    #[cfg(test)]
+    pub fn limit(&self, pages: u32) {
+        self.0.pragma_update(None, "max_page_count", pages).unwrap();
+    }
+
     pub fn begin(&self) -> Result<()> {
         self.0.execute_batch("BEGIN IMMEDIATE")
     }

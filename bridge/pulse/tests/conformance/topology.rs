@@ -1,5 +1,6 @@
 //! What stands after a declaration.
 
+use pulse::topic::Pattern;
 use pulse::{Binding, Event, TopologyError};
 
 use crate::bench::{Bench, consume, declare, event, next};
@@ -113,6 +114,73 @@ pub async fn wrong_arguments(bench: Bench) {
     let healths = transport.declare_queue(spec).await.unwrap();
     assert!(healths[0].error.is_none() && healths[1].error.is_some(), "{healths:?}");
     assert!(bench.publish(&*transport, "still").await.routed);
+    transport.close().await;
+}
+
+/// Random patterns and keys: every queue gets just what [`Pattern`] says.
+pub async fn topics_match(bench: Bench) {
+    const PATTERNS: usize = 40;
+    const KEYS: usize = 150;
+    const SEED: u64 = 0x9E37_79B9_7F4A_7C15;
+    let mut state = SEED;
+    // Enough randomness for words, and the same at each run.
+    let mut random = move |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % below as u64) as usize
+    };
+    let mut words = |choices: &[&str], most: usize| {
+        let words: Vec<&str> = (0..=random(most)).map(|_| choices[random(choices.len())]).collect();
+        words.join(".")
+    };
+    let patterns: Vec<String> =
+        (0..PATTERNS).map(|_| words(&["#", "#", "*", "*", "a", "b", "a*", ""], 5)).collect();
+    let keys: Vec<String> = (0..KEYS).map(|_| words(&["a", "b", "a*", "", "#"], 5)).collect();
+
+    let transport = bench.open().await;
+    transport.declare_exchange(&bench.exchange()).await.unwrap();
+    let (sink, mut deliveries) = tokio::sync::mpsc::channel(64);
+    for (n, pattern) in patterns.iter().enumerate() {
+        let mut spec = bench.queue(&n.to_string(), &[pattern]);
+        spec.kind = pulse::QueueKind::Classic;
+        let name = spec.name.clone();
+        declare(&*transport, spec).await;
+        transport.consume(&name, 200, sink.clone()).await.unwrap();
+    }
+    let mut wanted = std::collections::BTreeMap::<(usize, String), usize>::new();
+    for (at, key) in keys.iter().enumerate() {
+        let matching = (0..PATTERNS).filter(|n| Pattern::new(patterns[*n].as_str()).matches(key));
+        let matching: Vec<usize> = matching.collect();
+        let published = transport.publish(&bench.message(key, at.to_string()), true).await.unwrap();
+        assert_eq!(published.routed, !matching.is_empty(), "{key:?}");
+        matching.into_iter().for_each(|n| *wanted.entry((n, key.clone())).or_default() += 1);
+    }
+    // A last message to each queue, past the exchange, shows that nothing more comes.
+    for n in 0..PATTERNS {
+        let last = pulse::Message {
+            routing_key: bench.name(&n.to_string()),
+            exchange: String::new(),
+            ..bench.message("", "last")
+        };
+        transport.publish(&last, true).await.unwrap();
+    }
+    let mut lasts = 0;
+    while lasts < PATTERNS {
+        let delivery = next(&mut deliveries).await;
+        if delivery.message.exchange.is_empty() {
+            lasts += 1;
+        } else {
+            let n: usize = delivery.queue.rsplit('/').next().unwrap().parse().unwrap();
+            let key = delivery.message.routing_key.clone();
+            let count = wanted.get_mut(&(n, key.clone()));
+            let count = count.unwrap_or_else(|| panic!("{key:?} should not match {:?}", patterns[n]));
+            *count = count.checked_sub(1).expect("a message came twice");
+        }
+        delivery.ack();
+    }
+    wanted.retain(|_, count| *count > 0);
+    assert!(wanted.is_empty(), "should have matched: {wanted:?}");
     transport.close().await;
 }
 

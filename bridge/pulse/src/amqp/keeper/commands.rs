@@ -160,7 +160,10 @@ fn declare_exchange(
 ) {
     let session = session.clone();
     tasks.spawn(async move {
-        let result = session.topology().declare_exchange(&name).await;
+        let result = match session.topology().await {
+            Ok(topology) => topology.declare_exchange(&name).await,
+            Err(error) => Err(error),
+        };
         Finished::Exchange { name, reply, result }
     });
 }

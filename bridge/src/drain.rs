@@ -1,0 +1,137 @@
+//! Empties the spool when the broker is back: each source's events one after another, in order, confirmed; sources beside
+//! each other. Also lets go of what coalescing held back, once its time has come.
+//!
+//! One at a time per source, since a lost connection in the middle of a pipeline would put the later before the earlier.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pulse::Status;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::bridge::Now;
+use crate::publisher::{NotPublished, Publisher};
+use crate::spool::{Spool, SpoolError};
+
+/// Events read and forgotten at a time: few enough to repeat after a crash, enough to share an fsync.
+const BATCH: u32 = 64;
+
+/// First and longest pause after a failed attempt.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+
+/// How often the wall clock is looked at for held events: it may jump.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Runs until `stop`.
+pub async fn run(spool: Arc<Spool>, publisher: Arc<Publisher>, now: Now, stop: CancellationToken) {
+    let mut running: HashSet<String> = HashSet::new();
+    let mut workers = JoinSet::new();
+    loop {
+        let at = now().timestamp_millis();
+        let due = spool.next_due();
+        if due.is_some_and(|due| due <= at)
+            && let Err(error) = spool.release(at).await
+        {
+            error!(%error, "held events cannot be released yet");
+        }
+        for source in spool.sources() {
+            if running.insert(source.clone()) {
+                let (spool, publisher, stop) = (Arc::clone(&spool), Arc::clone(&publisher), stop.clone());
+                workers.spawn(async move {
+                    tokio::select! {
+                        () = drain(&spool, &publisher, &source) => {}
+                        () = stop.cancelled() => {}
+                    }
+                    source
+                });
+            }
+        }
+        let look = async {
+            match spool.next_due() {
+                Some(_) => tokio::time::sleep(LOOK).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = spool.filled.notified() => {}
+            Some(ended) = workers.join_next() => {
+                match ended {
+                    Ok(source) => drop(running.remove(&source)),
+                    // Which one is not known, so each is looked at again; two workers of one source cannot be, since
+                    // the others are stopped first.
+                    Err(error) => {
+                        error!(%error, "a worker of the spool ended unexpectedly; all start again");
+                        workers.shutdown().await;
+                        running.clear();
+                    }
+                }
+            }
+            () = look => {}
+            () = stop.cancelled() => break,
+        }
+    }
+    while workers.join_next().await.is_some() {}
+}
+
+/// Publishes a source's events until none is left.
+async fn drain(spool: &Spool, publisher: &Publisher, source: &str) {
+    let mut status = publisher.status();
+    let mut pause = PAUSE.0;
+    let mut published = 0_u64;
+    while spool.holds(source) {
+        // An error means that the transport is gone for good; the process is stopping.
+        if status.wait_for(|status| *status == Status::Up).await.is_err() {
+            return;
+        }
+        match drain_batch(spool, publisher, source).await {
+            Ok(0) => tokio::time::sleep(PAUSE.0).await,
+            Ok(events) => {
+                published += events;
+                pause = PAUSE.0;
+            }
+            Err(reason) => {
+                warn!(source, reason, "the spool waits");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(PAUSE.1);
+            }
+        }
+    }
+    info!(source, published, "the spool has no more events of this source");
+}
+
+/// Publishes some events in order; those before a failure are forgotten all the same.
+async fn drain_batch(spool: &Spool, publisher: &Publisher, source: &str) -> Result<u64, String> {
+    let text = |error: SpoolError| error.to_string();
+    let batch = spool.oldest(source, BATCH).await.map_err(text)?;
+    let mut published = Vec::with_capacity(batch.len());
+    let mut failure = None;
+    for stored in batch {
+        match publisher.publish_patiently(&stored.message).await {
+            Ok(_) => published.push(stored.id),
+            Err(NotPublished::Refused(reason)) => {
+                let id = stored.message.properties.message_id.as_deref().unwrap_or_default();
+                error!(
+                    source,
+                    message_id = id,
+                    reason,
+                    "the broker will never take a spooled event; it is set aside"
+                );
+                spool.refuse(source, stored.id, reason).await.map_err(text)?;
+            }
+            Err(NotPublished::Unavailable(reason)) => {
+                failure = Some(reason);
+                break;
+            }
+        }
+    }
+    let events = published.len() as u64;
+    spool.remove(source, published).await.map_err(text)?;
+    metrics::counter!("pulsehook_bridge_unspooled_total", "source" => source.to_owned()).increment(events);
+    match failure {
+        None => Ok(events),
+        Some(reason) => Err(reason),
+    }
+}

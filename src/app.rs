@@ -75,9 +75,15 @@ pub async fn run_bridge(
     let mut hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
     let reloading = async {
         while hangup.recv().await.is_some() {
-            match reload().map_err(|error| vec![error.to_string()]).and_then(|config| bridge.reload(&config.bridge)) {
+            match reload()
+                .map_err(|error| vec![error.to_string()])
+                .and_then(|config| bridge.reload(&config.bridge))
+            {
                 Ok(()) => tracing::info!("sources and secrets read anew"),
-                Err(errors) => tracing::error!(errors = errors.join("; "), "the changed configuration is not usable; everything stays as it was"),
+                Err(errors) => tracing::error!(
+                    errors = errors.join("; "),
+                    "the changed configuration is not usable; everything stays as it was"
+                ),
             }
         }
     };

@@ -59,7 +59,9 @@ pub async fn serve(listener: TcpListener, routes: axum::Router, stop: Cancellati
             let routes = routes.clone();
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(ConnectInfo(peer));
-            async move { Ok::<_, Infallible>(routes.oneshot(request).await.unwrap_or_else(|never| match never {})) }
+            async move {
+                Ok::<_, Infallible>(routes.oneshot(request).await.unwrap_or_else(|never| match never {}))
+            }
         });
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())

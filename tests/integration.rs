@@ -1,5 +1,7 @@
 //! The integration tests: the real binary, real processes, a real broker, through the front door.
 
+#![allow(clippy::unwrap_used)]
+
 #[path = "integration/api.rs"]
 mod api;
 #[path = "integration/dead_letters.rs"]

@@ -14,8 +14,9 @@ use crate::template::payload;
 pub fn compiler(limits: &Limits) -> bridge::CompileFilter {
     let limits = limits.clone();
     Arc::new(move |expression: &str| {
-        let filter = Filter::compile(expression, &limits)
-            .map_err(|problems| problems.iter().map(|problem| problem.message.clone()).collect::<Vec<_>>().join("; "))?;
+        let filter = Filter::compile(expression, &limits).map_err(|problems| {
+            problems.iter().map(|problem| problem.message.clone()).collect::<Vec<_>>().join("; ")
+        })?;
         let filter: bridge::Filter = Arc::new(move |message, _| {
             let payload = payload::parse_all(&message.body).map_err(|error| error.to_string())?;
             let fire = Fire {

@@ -79,7 +79,10 @@ impl SourceCommand {
 fn list(args: &ConfigArgs) -> anyhow::Result<()> {
     for source in trial::list(&args.load()?.bridge).map_err(anyhow::Error::msg)? {
         let title = source.title.unwrap_or_else(|| "unknown provider".into());
-        println!("{}\t{}\t{} ({})\t{} secrets", source.name, source.path, source.provider, title, source.secrets);
+        println!(
+            "{}\t{}\t{} ({})\t{} secrets",
+            source.name, source.path, source.provider, title, source.secrets
+        );
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 //!
 //! Nothing is acknowledged before its outcome or its complete pending fire is committed.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -69,6 +70,7 @@ impl Inner {
             })
             .collect();
         while !items.is_empty() {
+            pulse::crash::point("router.delivered");
             let now = super::now_ms();
             let entries = match self.decide_all(&hook, &items, now).await {
                 Some(entries) => Arc::new(entries),
@@ -76,6 +78,7 @@ impl Inner {
                 None => return fires,
             };
             let Some(recorded) = self.record_all(&hook, &entries).await else { return fires };
+            pulse::crash::point("router.recorded");
             let mut again = Vec::new();
             for ((item, entry), recorded) in items.into_iter().zip(entries.iter()).zip(recorded) {
                 match (entry, recorded) {
@@ -142,21 +145,26 @@ impl Inner {
                     .map(|(message, identity, occurrence, generation, redelivered)| {
                         let task_id = inner.task_ids.task_id(hook.incarnation, &identity.id, occurrence);
                         let epoch = inner.epoch(generation);
-                        let base = NewFire {
+                        let base = || NewFire {
                             incarnation: hook.incarnation,
                             version: hook.version,
-                            task_id,
+                            task_id: task_id.clone(),
                             occurrence,
                             fired_by: FiredBy::PulseMessage.as_str(),
                             fired_at: now,
                             epoch,
                             digest: identity.digest,
                             redelivered,
-                            message,
+                            message: message.clone(),
                             task: None,
                             error: None,
                         };
-                        decide_one(&inner, &hook, base)
+                        let decided = catch_unwind(AssertUnwindSafe(|| decide_one(&inner, &hook, base())));
+                        // Retried it would panic again, and take the rest of its batch along each time.
+                        decided.unwrap_or_else(|_| {
+                            let error = Some(error_json("internal-error", PANICKED));
+                            Entry::Fire(NewFire { error, ..base() })
+                        })
                     })
                     .collect()
             })
@@ -233,6 +241,9 @@ fn decide_one(inner: &Inner, hook: &LiveHook, base: NewFire) -> Entry {
         }
     }
 }
+
+const PANICKED: &str =
+    "Deciding about the message failed inside pulsehook, whose log says where; the message is kept.";
 
 const UNTRUSTED: &str = "The message is on the trigger exchange but was not written by the router.";
 

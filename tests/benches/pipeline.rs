@@ -66,13 +66,17 @@ async fn run() -> anyhow::Result<()> {
     stub.reset();
     let latency = paced(&source, &stub, rate, seconds).await;
     let (p50, p99) = (percentile(&latency, 0.50), percentile(&latency, 0.99));
-    println!("  latency          p50 {p50:.2} ms, p99 {p99:.2} ms at {rate:.0} messages/s (published to createTask arrived)");
+    println!(
+        "  latency          p50 {p50:.2} ms, p99 {p99:.2} ms at {rate:.0} messages/s (published to createTask arrived)"
+    );
     let rss = Usage::of(router.id().unwrap_or_default()).peak_mb;
     println!("  router memory    {rss:.0} MB at its peak");
     router.stop().await?;
 
     let bare = bare::drain(&rabbit.url("/"), &stub, &source, messages).await?;
-    println!("  bare loop        {bare:>8.0} messages/s: consume, PUT the same body, ack; no filter, template or record");
+    println!(
+        "  bare loop        {bare:>8.0} messages/s: consume, PUT the same body, ack; no filter, template or record"
+    );
     println!(
         "drain={drain:.0} live={live:.0} ratio={:.2} cpu_us={cpu_us:.1} p50_ms={p50:.2} p99_ms={p99:.2} rss_mb={rss:.0}",
         drain / bare

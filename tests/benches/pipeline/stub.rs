@@ -103,7 +103,8 @@ async fn answer(seen: Arc<Seen>, request: Request<Incoming>) -> Result<Response<
     if put {
         note(&seen, &body);
     }
-    let mut response = Response::new(Full::new(Bytes::from_static(b"{\"status\":{\"state\":\"unscheduled\"}}")));
+    let mut response =
+        Response::new(Full::new(Bytes::from_static(b"{\"status\":{\"state\":\"unscheduled\"}}")));
     response
         .headers_mut()
         .insert(hyper::header::CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/json"));

@@ -21,7 +21,9 @@ pub mod registry;
 mod retention;
 mod submit;
 pub mod trigger;
+pub mod triggering;
 mod undeliverable;
+mod waiters;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -130,6 +132,7 @@ struct Inner {
     deciders: deciders::Deciders,
     submitter: submit::Submitter,
     events: events::Events,
+    waiters: Arc<waiters::Waiters>,
     /// The sink of every hook's consumer.
     deliveries: mpsc::Sender<Delivery>,
     /// Whether messages are taken from the broker.
@@ -186,6 +189,7 @@ impl Router {
             deciders: deciders::Deciders::start().map_err(|error| StoreError::Sqlite(error.to_string()))?,
             submitter: submit::Submitter::new(parts.router.submissions_per_hook as usize, settled),
             events: Default::default(),
+            waiters: Default::default(),
             deliveries,
             taking: watch::Sender::new(Taking::Yes),
             epoch_base: parts.store.begin_epochs(now_ms()).await?,

@@ -7,6 +7,7 @@
 //!
 //! One router at a time owns a store: a lock file beside it makes a second one wait (a standby).
 
+mod audit;
 mod binding;
 mod decision;
 mod epoch;
@@ -15,6 +16,7 @@ mod hook;
 mod meta;
 mod retention;
 mod schema;
+mod token;
 mod writer;
 
 use std::fs::File;
@@ -24,6 +26,7 @@ use std::sync::{Arc, Mutex};
 use rusqlite::{Connection, OpenFlags};
 use serde::Deserialize;
 
+pub use audit::AuditRow;
 pub use decision::DecisionRow;
 pub use fire::{
     Ended, FireRow, FireState, FireSummary, NewFire, PendingFire, Recorded, Rendering, StoredMessage,

@@ -1,5 +1,7 @@
 //! The integration tests: the real binary, real processes, a real broker, through the front door.
 
+#[path = "integration/api.rs"]
+mod api;
 #[path = "integration/dead_letters.rs"]
 mod dead_letters;
 #[path = "integration/dev.rs"]

@@ -18,7 +18,8 @@ use crate::filter::{Filter, Verdict};
 use crate::hook::{Hook, HookName, Problem};
 pub use crate::template::Limits;
 use crate::template::context::{Context, Fire, timestamp};
-use crate::template::{Template, Workers};
+use crate::template::wanted::Wanted;
+use crate::template::{Template, Workers, payload};
 pub use decision::Decision;
 use payload_schema::PayloadSchema;
 
@@ -86,6 +87,8 @@ pub struct Rules {
     payload: PayloadSchema,
     template: Template,
     limits: Limits,
+    /// What filter and template read of the payload.
+    reads: Wanted,
     reads_headers: bool,
 }
 
@@ -103,6 +106,14 @@ impl Rules {
             return Err(problems);
         };
         let mentions = |text: &str| text.contains("headers");
+        let mut names = template.reads();
+        names.extend(filter.iter().flat_map(Filter::reads));
+        let reads = Wanted::new(
+            names
+                .iter()
+                .filter_map(|name| name.strip_prefix("payload"))
+                .map(|rest| rest.strip_prefix('.').unwrap_or(rest)),
+        );
         Ok(Rules {
             name: Arc::new(hook.name.clone()),
             bindings: hook
@@ -111,6 +122,7 @@ impl Rules {
                 .map(|binding| (binding.exchange.as_str().into(), Pattern::new(&binding.pattern)))
                 .collect(),
             reads_headers: mentions(&hook.task.to_string()) || hook.filter.as_deref().is_some_and(mentions),
+            reads,
             filter,
             payload,
             template,
@@ -130,6 +142,17 @@ impl Rules {
         self.bindings.iter().any(|(bound, pattern)| **bound == *exchange && pattern.matches(routing_key))
     }
 
+    /// Whether a payload is one that the hook takes: its size, and triggerSchema.
+    pub fn check_payload(&self, body: &[u8]) -> Result<(), Vec<Problem>> {
+        let refused = |why: String| vec![Problem::new("payload", why)];
+        let most = self.limits.message_bytes;
+        if body.len() > most {
+            return Err(refused(format!("has {} bytes, {most} are allowed", body.len())));
+        }
+        let payload = crate::template::payload::parse(body).map_err(|error| refused(error.to_string()))?;
+        self.payload.check(&payload, body)
+    }
+
     /// Decides about one message.
     pub fn decide(&self, event: &Event<'_>) -> Decision {
         let message = event.message;
@@ -146,7 +169,7 @@ impl Rules {
                 ),
             };
         }
-        let payload = match crate::template::payload::parse(&message.body) {
+        let payload = match payload::parse::<minijinja::Value>(&message.body, &self.reads) {
             Ok(payload) => payload,
             Err(error) => return Decision::NotJson { message: error.to_string() },
         };

@@ -136,12 +136,19 @@ impl Intake {
             }
             return;
         }
+        // Turn after turn, until a whole round has started nothing.
+        while self.start_round(&inner) {}
+    }
+
+    /// Gives each hook that has messages one turn. Answers whether any batch was started.
+    fn start_round(&mut self, inner: &Arc<Inner>) -> bool {
         let bounds = &inner.config.router;
+        let mut started = false;
         for _ in 0..self.ring.len() {
             if self.batches >= BATCHES || inner.load.is_full(bounds) {
-                return;
+                return false;
             }
-            let Some(queue) = self.ring.pop_front() else { return };
+            let Some(queue) = self.ring.pop_front() else { return false };
             let Some(waiting) = self.hooks.get_mut(&queue) else { continue };
             waiting.in_ring = false;
             let Some(hook) = inner.registry.get(&queue) else {
@@ -173,7 +180,9 @@ impl Intake {
                 self.ring.push_back(queue.clone());
             }
             self.start(queue, hook, batch);
+            started = true;
         }
+        started
     }
 
     fn start(&self, queue: Arc<str>, hook: Arc<LiveHook>, batch: Vec<Delivery>) {

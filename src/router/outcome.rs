@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use super::Inner;
 use super::intake::Heard;
 use super::submit::Settled;
+use super::waiters::News;
 use crate::store::{FireState, StoreError};
 
 /// Ends that are committed together at most.
@@ -35,6 +36,7 @@ impl Inner {
                         tracing::warn!(hook = %settled.hook.name, task_id = settled.task_id, outcome = state.as_str(), error = error.as_deref(), "no task")
                     }
                 }
+                self.waiters.tell(&settled.task_id, || News::Look);
                 self.events.settled(seq);
             }
         }

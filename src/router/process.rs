@@ -2,7 +2,6 @@
 //!
 //! Nothing is acknowledged before its outcome or its complete pending fire is committed.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -17,6 +16,7 @@ use super::identity::{Identity, Repeat, identify};
 use super::registry::LiveHook;
 use super::submit::{Submission, error_json};
 use super::trigger::Trigger;
+use super::waiters::News;
 use crate::hook::HookName;
 use crate::store::{DecisionRow, NewFire, PendingFire, Recorded};
 
@@ -49,7 +49,8 @@ impl Inner {
 /// What is to be recorded for one message.
 enum Entry {
     Fire(NewFire),
-    Decision(DecisionRow),
+    /// With the id that the task would have had.
+    Decision(DecisionRow, String),
 }
 
 struct Item {
@@ -98,10 +99,11 @@ impl Inner {
                             self.submit(Submission { fire: pending, hook: hook.clone(), recovered: false });
                         } else if let Some(error) = &fire.error {
                             tracing::warn!(hook = %hook.name, task_id = fire.task_id, %error, "the message could not become a task");
+                            self.waiters.tell(&fire.task_id, || News::Look);
                             self.events.ended(&hook, fire, ended_seq.unwrap_or(0), error);
                         }
                     }
-                    (Entry::Fire(_), Some(Recorded::Known { fired_at })) => {
+                    (Entry::Fire(fire), Some(Recorded::Known { fired_at })) => {
                         let expired =
                             now - fired_at > self.config.router.identity_window_seconds as i64 * 1000;
                         let new_occurrence = item.identity.repeat == Repeat::AfterWindow
@@ -111,10 +113,19 @@ impl Inner {
                             again.push(Item { occurrence: item.occurrence + 1, ..item });
                         } else {
                             tracing::debug!(hook = %hook.name, message_id = ?item.delivery.message.properties.message_id, "seen before");
+                            self.waiters.tell(&fire.task_id, || News::Look);
                             item.delivery.ack();
                         }
                     }
-                    _ => item.delivery.ack(),
+                    (Entry::Decision(row, task_id), _) => {
+                        item.delivery.ack();
+                        self.waiters.tell(task_id, || News::Decided {
+                            incarnation: row.incarnation,
+                            outcome: row.outcome.clone(),
+                            reason: row.reason.clone(),
+                        });
+                    }
+                    (Entry::Fire(_), None) => item.delivery.ack(),
                 }
             }
             items = again;
@@ -145,26 +156,21 @@ impl Inner {
                     .map(|(message, identity, occurrence, generation, redelivered)| {
                         let task_id = inner.task_ids.task_id(hook.incarnation, &identity.id, occurrence);
                         let epoch = inner.epoch(generation);
-                        let base = || NewFire {
+                        let base = NewFire {
                             incarnation: hook.incarnation,
                             version: hook.version,
-                            task_id: task_id.clone(),
+                            task_id,
                             occurrence,
                             fired_by: FiredBy::PulseMessage.as_str(),
                             fired_at: now,
                             epoch,
                             digest: identity.digest,
                             redelivered,
-                            message: message.clone(),
+                            message,
                             task: None,
                             error: None,
                         };
-                        let decided = catch_unwind(AssertUnwindSafe(|| decide_one(&inner, &hook, base())));
-                        // Retried it would panic again, and take the rest of its batch along each time.
-                        decided.unwrap_or_else(|_| {
-                            let error = Some(error_json("internal-error", PANICKED));
-                            Entry::Fire(NewFire { error, ..base() })
-                        })
+                        decide_guarded(&inner, &hook, base)
                     })
                     .collect()
             })
@@ -181,7 +187,7 @@ impl Inner {
                     job.iter()
                         .map(|entry| match entry {
                             Entry::Fire(fire) => w.fire(fire).map(Some),
-                            Entry::Decision(decision) => w.decision(decision, kept).map(|()| None),
+                            Entry::Decision(decision, _) => w.decision(decision, kept).map(|()| None),
                         })
                         .collect::<Result<Vec<_>, _>>()
                 })
@@ -201,9 +207,24 @@ impl Inner {
     }
 }
 
+/// A defect of ours that a message provokes must not come back with that message for ever: it costs this one, with a reason.
+fn decide_guarded(inner: &Inner, hook: &LiveHook, base: NewFire) -> Entry {
+    let attempt = std::panic::AssertUnwindSafe(|| decide_one(inner, hook, base.clone()));
+    std::panic::catch_unwind(attempt).unwrap_or_else(|_| {
+        let error = error_json(
+            "internal-error",
+            "pulsehook failed while it decided about this message; please report it",
+        );
+        Entry::Fire(NewFire { error: Some(error), ..base })
+    })
+}
+
 fn decide_one(inner: &Inner, hook: &LiveHook, base: NewFire) -> Entry {
     let Some(context) = inner.context(&hook.name, &base.message) else {
-        return Entry::Decision(decision(&base, "untrusted-trigger", UNTRUSTED.to_owned(), None));
+        return Entry::Decision(
+            decision(&base, "untrusted-trigger", UNTRUSTED.to_owned(), None),
+            base.task_id,
+        );
     };
     let task_id = context.task_id.unwrap_or(base.task_id);
     let base = NewFire { fired_by: context.fired_by.as_str(), task_id, ..base };
@@ -237,13 +258,10 @@ fn decide_one(inner: &Inner, hook: &LiveHook, base: NewFire) -> Entry {
                 serde_json::Value::Null => None,
                 detail => Some(detail.to_string()),
             };
-            Entry::Decision(decision(&base, other.outcome(), reason, detail))
+            Entry::Decision(decision(&base, other.outcome(), reason, detail), base.task_id)
         }
     }
 }
-
-const PANICKED: &str =
-    "Deciding about the message failed inside pulsehook, whose log says where; the message is kept.";
 
 const UNTRUSTED: &str = "The message is on the trigger exchange but was not written by the router.";
 

@@ -8,30 +8,32 @@
 //! - `now` is the frozen moment for `$fromNow` and `fromNow()`: the template is wrapped in a `$let`;
 //! - `as_slugid(label)`, which Taskcluster adds to the language, and integers beyond 2^53 pass through it as marked
 //!   strings, see [`marks`]; other integers come out as integers;
-//! - it gets only those parts of the context that the template names, see [`prune`]: converting a payload costs more
+//! - it gets only those parts of the context that the template names, see [`Wanted`]: converting a payload costs more
 //!   than rendering a task;
-//! - what a render may cost is estimated first ([`cost`]); what can't be bounded runs in a worker process.
+//! - what a render may cost is worked out first ([`cost`]); what can't be bounded runs in a worker process.
 //!
 //! A falsy result (null, 0, "", false) declines, as in Taskcluster.
 
 mod cost;
 mod locate;
 mod marks;
-mod prune;
 mod syntax;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde_json::{Map, Value, json};
 
+use cost::Cost;
+
+use super::wanted::Wanted;
 use super::{Limits, TemplateError};
 use crate::hook::Problem;
 
 /// A checked JSON-e template.
 pub struct JsonE {
     template: Value,
-    wanted: prune::Wanted,
-    shape: cost::Shape,
+    wanted: Wanted,
+    cost: Cost,
 }
 
 /// What a template gives.
@@ -51,13 +53,19 @@ impl JsonE {
         if !survey.problems.is_empty() {
             return Err(survey.problems);
         }
-        let wanted = prune::Wanted::new(&survey.names);
-        Ok(JsonE { template, wanted, shape: survey.shape })
+        let wanted = Wanted::new(&survey.names);
+        let cost = Cost::of(&template);
+        Ok(JsonE { template, wanted, cost })
     }
 
-    /// Whether rendering with a payload of so many bytes, with so many items in its longest list, can't be bounded.
+    /// Whether what rendering with a context may cost can't be bounded low enough for this process.
     pub fn needs_worker(&self, context: &Map<String, Value>) -> bool {
-        self.shape.cost(context) > cost::INLINE
+        self.cost.bound(context) > cost::INLINE
+    }
+
+    /// What the template reads.
+    pub fn wanted(&self) -> &Wanted {
+        &self.wanted
     }
 
     /// The part of the context that the template names; what else is there, it can't see.

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use harness::eventually;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::deployment::{Deployment, FOREIGN};
 use super::system::{SOON, hook, shared_rabbit};
@@ -49,7 +49,7 @@ async fn a_deleted_hook_stays_deleted_wherever_the_router_dies() {
         let before = all.count_tasks().await.unwrap();
         let url = format!("{}/hooks/del/hook", all.api_url());
         all.create_hook("del/hook", &hook(&[(FOREIGN, "hook.*")])).await;
-        all.provoke(serde_json::json!({ "do": "status", "status": 503 })).await.unwrap();
+        all.provoke(json!({ "do": "status", "status": 503 })).await.unwrap();
         // Some of these are recorded, and pending for want of a queue service; the others wait.
         senders.burst("hook", "old", WAITING, 0).await.unwrap();
         eventually(SOON, async || {
@@ -61,7 +61,7 @@ async fn a_deleted_hook_stays_deleted_wherever_the_router_dies() {
         all.router.set_env(pulse::crash::VARIABLE, Some(point));
         all.router.start().await.unwrap();
         all.bound("del/hook").await;
-        let dying = all.http.call("DELETE", &url, &[], "").await;
+        let dying = all.http.json("DELETE", &url, &json!(null)).await;
         assert!(dying.is_err(), "{dying:?}");
         all.router.ended(SOON).await.unwrap();
         all.router.set_env(pulse::crash::VARIABLE, None);
@@ -76,6 +76,6 @@ async fn a_deleted_hook_stays_deleted_wherever_the_router_dies() {
         let fires = all.api("/hooks/del/hook/last-fires").await.unwrap();
         assert_eq!(fires["lastFires"].as_array().map(Vec::len), Some(2), "round {round}: {fires}");
         assert_eq!(all.count_tasks().await.unwrap(), before + 2);
-        assert_eq!(all.http.call("DELETE", &url, &[], "").await.unwrap().status, 200);
+        assert_eq!(all.http.json("DELETE", &url, &json!(null)).await.unwrap().status, 200);
     }
 }

@@ -206,6 +206,8 @@ provider = "github"
 secrets = ["{SECRET}"]
 [keys]
 task_id = "0123456789abcdef0123456789abcdef"
+[auth]
+anonymous = ["*"]
 "#,
         store = folder.join("pulsehook.db").display(),
         spool = folder.join("spool.db").display()

@@ -108,6 +108,7 @@ async fn a_wrong_password_is_named_and_not_shown() {
         .env("PULSEHOOK_STORE__PATH", folder.path().join("store.db").display().to_string())
         .env("PULSEHOOK_QUEUE__ACCESS_TOKEN", "a token of at least some length")
         .env("PULSEHOOK_API__LISTEN", "127.0.0.1:0")
+        .env("PULSEHOOK_AUTH__ANONYMOUS", "[]")
         .env("PULSEHOOK_KEYS__TASK_ID", "0123456789abcdef0123456789abcdef");
     router.start().await.unwrap();
     eventually(SOON, async || {

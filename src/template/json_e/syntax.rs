@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use super::cost::Shape;
 use super::marks;
 use crate::hook::Problem;
 use crate::hook::problem::child;
@@ -26,8 +25,6 @@ pub struct Survey {
     pub problems: Vec<Problem>,
     /// Dotted names that expressions read, as far as they are plain: `payload.head_commit.id`.
     pub names: BTreeSet<String>,
-    /// What bounds the cost.
-    pub shape: Shape,
 }
 
 impl Survey {
@@ -53,7 +50,6 @@ impl Survey {
     fn object(&mut self, map: &Map<String, Value>, path: &str, depth: usize) -> Value {
         let operator = map.keys().find(|key| OPERATORS.contains(&key.as_str())).map(String::as_str);
         let conditions = matches!(operator, Some("$switch" | "$match"));
-        let nested = operator.is_some_and(|operator| self.shape.enter(operator));
         let mut result = Map::new();
         for (key, value) in map {
             let here = child(path, key);
@@ -92,9 +88,6 @@ impl Survey {
                 value => self.template(value, &here, depth + 1),
             };
             result.insert(self.text(key, &here), new);
-        }
-        if nested && let Some(operator) = operator {
-            self.shape.leave(operator);
         }
         Value::Object(result)
     }
@@ -157,7 +150,6 @@ impl Survey {
             fault(error);
             return String::new();
         }
-        self.shape.expression(&tokens, deepest);
         names(&tokens, &mut self.names);
         rewritten
     }
@@ -209,6 +201,24 @@ pub fn tokens(source: &str) -> Vec<Token<'_>> {
     tokens
 }
 
+/// The expressions in the `${…}` of a text.
+pub fn expressions(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        loop {
+            let at = rest.find("${")?;
+            let (before, inner) = (&rest[..at], &rest[at + 2..]);
+            if before.ends_with('$') {
+                rest = inner;
+                continue;
+            }
+            let end = end_of_interpolation(inner);
+            rest = &inner[end..];
+            return Some(&inner[..end]);
+        }
+    })
+}
+
 /// Where the `}` stands that ends an interpolation, or the end of the text.
 fn end_of_interpolation(text: &str) -> usize {
     let mut level = 0usize;
@@ -223,7 +233,8 @@ fn end_of_interpolation(text: &str) -> usize {
     text.len()
 }
 
-fn names(tokens: &[Token<'_>], into: &mut BTreeSet<String>) {
+/// Adds the dotted names that an expression reads.
+pub fn names(tokens: &[Token<'_>], into: &mut BTreeSet<String>) {
     let mut index = 0;
     while index < tokens.len() {
         let follows_dot = index > 0 && tokens[index - 1].text == ".";

@@ -72,6 +72,7 @@ impl Inner {
             })
             .collect();
         while !items.is_empty() {
+            pulse::crash::point("router.delivered");
             let now = super::now_ms();
             let entries = match self.decide_all(&hook, &items, now).await {
                 Some(entries) => Arc::new(entries),
@@ -79,6 +80,7 @@ impl Inner {
                 None => return fires,
             };
             let Some(recorded) = self.record_all(&hook, &entries).await else { return fires };
+            pulse::crash::point("router.recorded");
             let mut again = Vec::new();
             for ((item, entry), recorded) in items.into_iter().zip(entries.iter()).zip(recorded) {
                 match (entry, recorded) {
@@ -215,7 +217,10 @@ impl Inner {
 fn decide_guarded(inner: &Inner, hook: &LiveHook, base: NewFire, waited: Option<&Waited>) -> Entry {
     let attempt = std::panic::AssertUnwindSafe(|| decide_one(inner, hook, base.clone(), waited));
     std::panic::catch_unwind(attempt).unwrap_or_else(|_| {
-        let error = error_json("internal-error", "pulsehook failed while it decided about this message; please report it");
+        let error = error_json(
+            "internal-error",
+            "pulsehook failed while it decided about this message; please report it",
+        );
         Entry::Fire(NewFire { error: Some(error), ..base })
     })
 }

@@ -8,6 +8,7 @@ mod fires;
 mod hooks;
 pub mod local_only;
 mod record;
+mod schedule;
 mod service;
 
 use std::net::SocketAddr;
@@ -66,6 +67,7 @@ impl Api {
                     .delete(hooks::remove),
             )
             .route("/hooks/{group}/{id}/status", get(record::status))
+            .route("/hooks/{group}/{id}/schedule", get(schedule::upcoming))
             .route("/hooks/{group}/{id}/last-fires", get(record::last_fires))
             .route("/hooks/{group}/{id}/bindings", get(record::bindings))
             .route("/hooks/{group}/{id}/decisions", get(record::decisions))

@@ -4,6 +4,7 @@
 //! starts it again, and what is recorded goes on.
 
 pub mod dev;
+pub mod source_filter;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -55,29 +56,63 @@ pub async fn run_router(config: Config, stop: CancellationToken) -> anyhow::Resu
     Ok(())
 }
 
-/// `pulsehook bridge`: serves webhooks and publishes them.
-pub async fn run_bridge(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
+/// `pulsehook bridge`: serves webhooks, publishes them and the clock's ticks. `reload` reads the configuration again, for
+/// SIGHUP.
+pub async fn run_bridge(
+    config: Config,
+    reload: impl Fn() -> anyhow::Result<Config>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
     not_embedded(&config, "bridge").map_err(|error| ConfigError(vec![error]))?;
     let transport = open_transport(&config, Path::new("."), "bridge")?;
-    let bridge =
-        bridge::Bridge::new(&config.bridge, &config.pulse.user, transport.clone()).map_err(ConfigError)?;
+    let bridge = build_bridge(&config, transport.clone())?;
     let listener = listen("bridge.listen", config.bridge.listen).await?;
     println!("listening on http://{}", listener.local_addr()?);
-    let declaring = declare(&bridge);
     tracing::info!(address = %listener.local_addr()?, sources = config.bridge.source.len(), "bridge started");
-    tokio::select! {
-        () = serve(listener, bridge.routes(), stop.clone()) => {}
-        () = async { declaring.await; std::future::pending().await } => {}
-    }
-    drained(transport.close()).await;
-    Ok(())
+    let mut hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
+    let reloading = async {
+        while hangup.recv().await.is_some() {
+            match reload()
+                .map_err(|error| vec![error.to_string()])
+                .and_then(|config| bridge.reload(&config.bridge))
+            {
+                Ok(()) => tracing::info!("sources and secrets read anew"),
+                Err(errors) => tracing::error!(
+                    errors = errors.join("; "),
+                    "the changed configuration is not usable; everything stays as it was"
+                ),
+            }
+        }
+    };
+    let failed = async {
+        start_bridge(&bridge).await;
+        bridge.failed().await
+    };
+    let routes = bridge.routes().merge(bridge.health_routes());
+    let ended = tokio::select! {
+        () = serve(listener, routes, stop.clone()) => Ok(()),
+        failed = failed => Err(anyhow::anyhow!(failed)),
+        () = reloading => Err(anyhow::anyhow!("no more signals arrive")),
+    };
+    drained(async {
+        bridge.stop().await;
+        transport.close().await;
+    })
+    .await;
+    ended
 }
 
-/// Declares the bridge's exchanges, again and again while the broker refuses.
-async fn declare(bridge: &bridge::Bridge) {
+fn build_bridge(config: &Config, transport: Arc<dyn Transport>) -> anyhow::Result<bridge::Bridge> {
+    let compile_filter = Some(source_filter::compiler(&config.limits));
+    let outside = bridge::Outside { compile_filter, ..Default::default() };
+    Ok(bridge::Bridge::build(&config.bridge, &config.pulse.user, transport, outside).map_err(ConfigError)?)
+}
+
+/// Declares the bridge's exchanges and starts its tasks, again and again while the broker refuses.
+async fn start_bridge(bridge: &bridge::Bridge) {
     const RETRY: Duration = Duration::from_secs(5);
     while let Err(error) = bridge.start().await {
-        tracing::warn!(%error, "cannot declare the webhook exchange yet");
+        tracing::warn!(%error, "the broker does not let this user have the bridge's exchanges; trying again");
         tokio::time::sleep(RETRY).await;
     }
 }

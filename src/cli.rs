@@ -5,6 +5,7 @@ mod fires;
 mod hook;
 pub mod render;
 mod serve;
+mod source;
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -50,6 +51,9 @@ enum Command {
     /// Create, update, show, list, delete and try hooks.
     #[command(subcommand)]
     Hook(hook::HookCommand),
+    /// Webhook sources: list, check, send an event as the provider would, show the message it becomes.
+    #[command(subcommand)]
+    Source(source::SourceCommand),
     /// Dead letters: messages that could not become tasks, kept with their reason.
     #[command(subcommand)]
     Dead(fires::DeadCommand),
@@ -118,10 +122,11 @@ impl Command {
     async fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Dev(args) => serve::dev(args).await?,
-            Self::Bridge(args) => serve::bridge(args.load()?).await?,
+            Self::Bridge(args) => serve::bridge(args).await?,
             Self::Router(args) => serve::router(args.load()?).await?,
             Self::LocalQueue(args) => crate::queue::command::run(args).await?,
             Self::Hook(command) => return command.run().await,
+            Self::Source(command) => return command.run().await,
             Self::Dead(command) => command.run().await?,
             Self::Replay(args) => fires::replay(args).await?,
             Self::RenderWorker => return Ok(render_worker()),

@@ -78,6 +78,11 @@ impl Filter {
         })
     }
 
+    /// The dotted names of the context that it reads.
+    pub fn reads(&self) -> Vec<String> {
+        self.terms.iter().flat_map(Expression::names).collect()
+    }
+
     /// Looks at a message.
     pub fn decide(&self, context: &Value) -> Result<Verdict, TemplateError> {
         for (index, term) in self.terms.iter().enumerate() {

@@ -24,6 +24,7 @@ pub mod payload;
 mod seed;
 mod slugid;
 mod tree;
+pub mod wanted;
 pub mod worker;
 
 pub use error::TemplateError;
@@ -38,6 +39,7 @@ use isolation::Isolation;
 use json_e::JsonE;
 use minijinja::Value;
 use sha2::{Digest, Sha256};
+use wanted::Wanted;
 use worker::Source;
 
 use crate::hook::{Engine, Hook, Problem};
@@ -54,7 +56,7 @@ pub struct Template {
 }
 
 enum Code {
-    Minijinja(tree::Object, Isolation),
+    Minijinja(tree::Compiled),
     JsonE(JsonE),
 }
 
@@ -83,16 +85,22 @@ impl Template {
             return Err(vec![Problem::new("task", "must be of type object")]);
         };
         let code = deep_stack(|| match engine {
-            Engine::Minijinja => {
-                tree::compile(map, limits).map(|(root, isolation)| Code::Minijinja(root, isolation))
-            }
+            Engine::Minijinja => tree::compile(map, limits).map(Code::Minijinja),
             Engine::JsonE => JsonE::compile(task, "task").map(Code::JsonE),
         })?;
         let source = match code {
-            Code::Minijinja(_, Isolation::None) => None,
+            Code::Minijinja(tree::Compiled { isolation: Isolation::None, .. }) => None,
             _ => Some(Source { id: hex::encode(Sha256::digest(&text)), engine, task: task.clone() }),
         };
         Ok(Template { code, source, workers: None })
+    }
+
+    /// The dotted names of the context that it reads through `context` in [`Template::render`].
+    pub fn reads(&self) -> Vec<String> {
+        match &self.code {
+            Code::Minijinja(compiled) => compiled.reads.iter().cloned().collect(),
+            Code::JsonE(_) => Vec::new(),
+        }
     }
 
     /// Gives it workers for what can't be bounded; without them such a render is an error.
@@ -114,7 +122,7 @@ impl Template {
         limits: &Limits,
     ) -> Result<Option<Vec<u8>>, TemplateError> {
         match &self.code {
-            Code::Minijinja(root, isolation) => {
+            Code::Minijinja(tree::Compiled { root, isolation, .. }) => {
                 if isolation.needs_worker(body.len()) {
                     return self.in_worker(fire, body, defaults, limits);
                 }
@@ -139,8 +147,9 @@ impl Template {
         limits: &Limits,
     ) -> Result<Option<Vec<u8>>, TemplateError> {
         match &self.code {
-            Code::Minijinja(root, _) => {
-                let payload = payload::parse(body).map_err(|error| TemplateError::new(error.to_string()))?;
+            Code::Minijinja(tree::Compiled { root, .. }) => {
+                let payload =
+                    payload::parse_all(body).map_err(|error| TemplateError::new(error.to_string()))?;
                 let context = context::Context::value(fire.clone(), payload);
                 tree::Renderer::new(fire, limits).task(root, &context, defaults)
             }
@@ -171,7 +180,9 @@ fn json_e_context(
     fire: &Fire,
     body: &[u8],
 ) -> Result<serde_json::Map<String, serde_json::Value>, TemplateError> {
-    let payload = serde_json::from_slice(body).map_err(|error| TemplateError::new(error.to_string()))?;
+    let nothing = Wanted::default();
+    let wanted = template.wanted().part("payload").unwrap_or(&nothing);
+    let payload = payload::parse(body, wanted).map_err(|error| TemplateError::new(error.to_string()))?;
     Ok(template.prune(fire.to_json(payload)))
 }
 

@@ -1,5 +1,7 @@
 //! The integration tests: the real binary, real processes, a real broker, through the front door.
 
+#[path = "integration/cron_dialect.rs"]
+mod cron_dialect;
 #[path = "integration/dead_letters.rs"]
 mod dead_letters;
 #[path = "integration/dev.rs"]
@@ -10,5 +12,7 @@ mod publishers;
 mod render_worker;
 #[path = "integration/road.rs"]
 mod road;
+#[path = "integration/schedule.rs"]
+mod schedule;
 #[path = "integration/system.rs"]
 mod system;

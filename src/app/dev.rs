@@ -13,7 +13,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use tokio_util::sync::CancellationToken;
 
-use super::{RouterRole, declare, drained, listen, open_store, open_transport};
+use super::{RouterRole, build_bridge, drained, listen, open_store, open_transport, start_bridge};
 use crate::api::local_only;
 use crate::config::{Config, ConfigError, loopback_only};
 use crate::hook::HookFile;
@@ -65,8 +65,8 @@ pub async fn run(mut config: Config, options: Options, stop: CancellationToken) 
     }
 
     let transport = open_transport(&config, data, "dev")?;
-    let bridge =
-        bridge::Bridge::new(&config.bridge, &config.pulse.user, transport.clone()).map_err(ConfigError)?;
+    config.bridge.spool.path = data.join("spool.db");
+    let bridge = build_bridge(&config, transport.clone())?;
     let store = open_store(&config).await?;
     let recorder = local::LocalQueue::open(local::Config {
         data: local::Data::File(data.join("queue.db")),
@@ -74,7 +74,7 @@ pub async fn run(mut config: Config, options: Options, stop: CancellationToken) 
         faults: false,
     })?;
     let queue = Taskcluster::new(&config.queue)?;
-    declare(&bridge).await;
+    start_bridge(&bridge).await;
     let role =
         RouterRole::start(&config, store, transport.clone(), Arc::new(queue), key.into_bytes()).await?;
     let example = example_hook(&role, &config.pulse.user).await?;
@@ -89,8 +89,12 @@ pub async fn run(mut config: Config, options: Options, stop: CancellationToken) 
     // The local queue is served until the router has let go of it.
     let served = CancellationToken::new();
     let server = tokio::spawn(serve(listener, routes, served.clone()));
-    stop.cancelled().await;
+    let ended = tokio::select! {
+        () = stop.cancelled() => Ok(()),
+        failed = bridge.failed() => Err(anyhow::anyhow!(failed)),
+    };
     drained(async {
+        bridge.stop().await;
         role.stop().await;
         served.cancel();
         // A panic of the server would have been its own end.
@@ -100,7 +104,7 @@ pub async fn run(mut config: Config, options: Options, stop: CancellationToken) 
     })
     .await;
     println!("stopped; start again with the same --data to go on");
-    Ok(())
+    ended
 }
 
 /// A secret of this data folder: read, or made at the first start, for its owner's eyes only.

@@ -27,8 +27,8 @@ pub(super) async fn dev(args: DevArgs) -> anyhow::Result<()> {
     app::dev::run(config, options, app::stop_on_signals()?).await
 }
 
-pub(super) async fn bridge(config: Config) -> anyhow::Result<()> {
-    app::run_bridge(config, app::stop_on_signals()?).await
+pub(super) async fn bridge(args: ConfigArgs) -> anyhow::Result<()> {
+    app::run_bridge(args.load()?, || args.load(), app::stop_on_signals()?).await
 }
 
 pub(super) async fn router(config: Config) -> anyhow::Result<()> {

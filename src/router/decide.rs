@@ -19,7 +19,8 @@ use crate::hook::{Hook, HookName, Problem};
 use crate::schedule::Schedule;
 pub use crate::template::Limits;
 use crate::template::context::{Context, Fire, timestamp};
-use crate::template::{Template, Workers};
+use crate::template::wanted::Wanted;
+use crate::template::{Template, Workers, payload};
 pub use decision::Decision;
 use payload_schema::PayloadSchema;
 
@@ -87,6 +88,8 @@ pub struct Rules {
     payload: PayloadSchema,
     template: Template,
     limits: Limits,
+    /// What filter and template read of the payload.
+    reads: Wanted,
     reads_headers: bool,
 }
 
@@ -106,6 +109,14 @@ impl Rules {
             return Err(problems);
         };
         let mentions = |text: &str| text.contains("headers");
+        let mut names = template.reads();
+        names.extend(filter.iter().flat_map(Filter::reads));
+        let reads = Wanted::new(
+            names
+                .iter()
+                .filter_map(|name| name.strip_prefix("payload"))
+                .map(|rest| rest.strip_prefix('.').unwrap_or(rest)),
+        );
         Ok(Rules {
             name: Arc::new(hook.name.clone()),
             bindings: hook
@@ -114,6 +125,7 @@ impl Rules {
                 .map(|binding| (binding.exchange.as_str().into(), Pattern::new(&binding.pattern)))
                 .collect(),
             reads_headers: mentions(&hook.task.to_string()) || hook.filter.as_deref().is_some_and(mentions),
+            reads,
             filter,
             payload,
             template,
@@ -149,7 +161,7 @@ impl Rules {
                 ),
             };
         }
-        let payload = match crate::template::payload::parse(&message.body) {
+        let payload = match payload::parse::<minijinja::Value>(&message.body, &self.reads) {
             Ok(payload) => payload,
             Err(error) => return Decision::NotJson { message: error.to_string() },
         };

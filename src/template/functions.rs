@@ -56,6 +56,23 @@ pub fn all() -> impl Iterator<Item = &'static Function> {
     [time::TABLE, text::TABLE, data::TABLE, builtin::TABLE].into_iter().flatten()
 }
 
+/// The table for the documentation, in Markdown.
+pub fn markdown() -> String {
+    let cell = |text: &str| text.replace('|', "\\|");
+    let mut text = String::from("| usage | what it does | example |\n|---|---|---|\n");
+    for function in all() {
+        let (source, result) = function.example;
+        text.push_str(&format!(
+            "| `{}` | {} | `{}` → `{}` |\n",
+            cell(function.usage),
+            cell(function.summary),
+            cell(source),
+            cell(result)
+        ));
+    }
+    text
+}
+
 /// Whether there is such a one.
 pub fn exists(kind: Kind, name: &str) -> bool {
     all().any(|function| function.kind == kind && function.name == name)

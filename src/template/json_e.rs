@@ -8,7 +8,7 @@
 //! - `now` is the frozen moment for `$fromNow` and `fromNow()`: the template is wrapped in a `$let`;
 //! - `as_slugid(label)`, which Taskcluster adds to the language, and integers beyond 2^53 pass through it as marked
 //!   strings, see [`marks`]; other integers come out as integers;
-//! - it gets only those parts of the context that the template names, see [`prune`]: converting a payload costs more
+//! - it gets only those parts of the context that the template names, see [`Wanted`]: converting a payload costs more
 //!   than rendering a task;
 //! - what a render may cost is estimated first ([`cost`]); what can't be bounded runs in a worker process.
 //!
@@ -17,20 +17,20 @@
 mod cost;
 mod locate;
 mod marks;
-mod prune;
 mod syntax;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde_json::{Map, Value, json};
 
+use super::wanted::Wanted;
 use super::{Limits, TemplateError};
 use crate::hook::Problem;
 
 /// A checked JSON-e template.
 pub struct JsonE {
     template: Value,
-    wanted: prune::Wanted,
+    wanted: Wanted,
     shape: cost::Shape,
 }
 
@@ -51,13 +51,18 @@ impl JsonE {
         if !survey.problems.is_empty() {
             return Err(survey.problems);
         }
-        let wanted = prune::Wanted::new(&survey.names);
+        let wanted = Wanted::new(&survey.names);
         Ok(JsonE { template, wanted, shape: survey.shape })
     }
 
     /// Whether rendering with a payload of so many bytes, with so many items in its longest list, can't be bounded.
     pub fn needs_worker(&self, context: &Map<String, Value>) -> bool {
         self.shape.cost(context) > cost::INLINE
+    }
+
+    /// What the template reads.
+    pub fn wanted(&self) -> &Wanted {
+        &self.wanted
     }
 
     /// The part of the context that the template names; what else is there, it can't see.

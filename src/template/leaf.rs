@@ -10,12 +10,15 @@
 //!
 //! A plain path (`{{ payload.ref }}`), the most frequent expression by far, is looked up without starting the engine.
 
+use std::collections::BTreeSet;
+
 use minijinja::{Environment, Error, ErrorKind, Expression, Value};
 
 use super::context::Fire;
 use super::guard;
 use super::json::{self, Writer};
 use super::seed;
+use super::wanted::mentioned;
 use super::{TemplateError, functions};
 
 /// A compiled string.
@@ -84,6 +87,24 @@ impl Leaf {
                 Ok(Leaf::Text(parts.collect::<Result<_, _>>()?))
             }
             None => block(source, scope),
+        }
+    }
+
+    /// Adds the dotted names of the context that it reads.
+    pub fn reads(&self, source: &str, names: &mut BTreeSet<String>) {
+        match self {
+            Leaf::Literal(_) => {}
+            Leaf::Typed(expr) => names.extend(expr.names()),
+            Leaf::Text(parts) => {
+                for part in parts {
+                    if let Part::Expr(expr) = part {
+                        names.extend(expr.names());
+                    }
+                }
+            }
+            // minijinja's own account of names is wrong where a template assigns to them.
+            Leaf::Block(_) => mentioned(source, names),
+            Leaf::Seed(segments) => names.extend(seed::names(segments)),
         }
     }
 

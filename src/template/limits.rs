@@ -49,3 +49,23 @@ impl Default for Limits {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_file_tells_the_defaults() {
+        #[derive(Deserialize)]
+        struct File {
+            limits: Limits,
+        }
+        let file: File = toml::from_str(include_str!("../../config/pulsehook.toml")).unwrap();
+        assert_eq!(file.limits, Limits::default());
+        let text = include_str!("../../config/pulsehook.toml");
+        let section = &text[text.find("\n[limits]").unwrap()..];
+        for option in serde_json::to_value(Limits::default()).unwrap().as_object().unwrap().keys() {
+            assert!(section.contains(&format!("\n{option} = ")), "{option} is not in the file");
+        }
+    }
+}

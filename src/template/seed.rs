@@ -161,6 +161,14 @@ pub fn render(segments: &[Segment], context: &Value, fire: &Fire) -> Result<Stri
     Ok(text)
 }
 
+/// The names that may be looked up.
+pub fn names(segments: &[Segment]) -> impl Iterator<Item = String> + '_ {
+    segments.iter().filter_map(|segment| match segment {
+        Segment::Expression { head: Head::Name(name), .. } => Some(name.to_string()),
+        _ => None,
+    })
+}
+
 fn look_up(name: &str, context: &Value) -> Result<Option<Value>, TemplateError> {
     let mut parts = name.split('.');
     let mut at = match context.get_attr(parts.next().unwrap_or_default()) {

@@ -30,7 +30,7 @@ use minijinja::Value;
 
 use super::leaf::{Expr, Leaf};
 
-pub use compile::compile;
+pub use compile::{Compiled, compile};
 pub use render::Renderer;
 
 /// A value of the template.

@@ -36,7 +36,7 @@ async fn on_a_broker_that_stays() {
         losses::connections_closed_by_an_operator, losses::cut_while_publishing, losses::silent_peer,
         traps::queue_deleted_under_a_consumer, traps::text_that_is_not_utf8, traps::exchange_deleted,
         traps::late_confirms, traps::tls_with_prompt_confirms,
-        refusals::wrong_password, refusals::vhost_with_a_slash, refusals::no_such_vhost, refusals::nobody_there,
+        refusals::wrong_password, refusals::vhost_with_a_slash, refusals::no_such_vhost, refusals::nobody_there, refusals::not_a_broker,
         refusals::many_refused_bindings, refusals::consuming_is_forbidden, refusals::publishing_is_forbidden,
         refusals::queue_with_other_arguments;
         Rabbit::start_with_tls().await.unwrap()

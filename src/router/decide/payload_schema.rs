@@ -3,8 +3,11 @@
 //! The two default schemas, which most hooks have, are recognised and cost nothing; any other needs the payload in
 //! another representation and is put to the validator.
 
+use std::collections::BTreeMap;
+
 use minijinja::Value;
 use minijinja::value::ValueKind;
+use serde::de::IgnoredAny;
 use serde_json::json;
 
 use crate::hook::{Problem, Schema, default_trigger_schema};
@@ -38,14 +41,12 @@ impl PayloadSchema {
         }
     }
 
-    /// Checks a payload, which is given parsed and as it came.
+    /// Checks a payload, which is given parsed (perhaps without what nobody reads) and as it came.
     pub fn check(&self, payload: &Value, body: &[u8]) -> Result<(), Vec<Problem>> {
         match self {
             PayloadSchema::Anything => Ok(()),
             PayloadSchema::AnyObject if payload.kind() == ValueKind::Map => Ok(()),
-            PayloadSchema::EmptyObject if payload.kind() == ValueKind::Map && payload.len() == Some(0) => {
-                Ok(())
-            }
+            PayloadSchema::EmptyObject if payload.kind() == ValueKind::Map && is_empty(body) => Ok(()),
             PayloadSchema::EmptyObject if payload.kind() == ValueKind::Map => Err(vec![Problem::new(
                 "payload",
                 "must be empty ({}), because the hook has no triggerSchema and no bindings",
@@ -63,4 +64,8 @@ impl PayloadSchema {
             }
         }
     }
+}
+
+fn is_empty(body: &[u8]) -> bool {
+    serde_json::from_slice::<BTreeMap<String, IgnoredAny>>(body).is_ok_and(|map| map.is_empty())
 }

@@ -115,7 +115,7 @@ pub fn install(environment: &mut Environment<'static>) {
     environment.add_filter("fromjson", |state: &State<'_, '_>, value: Value| {
         let text = string("fromjson", &value)?;
         state.consume_fuel(text.len() as u64 / 2)?;
-        payload::parse(text.as_bytes()).map_err(|error| fail(format!("not JSON: {error}")))
+        payload::parse_all(text.as_bytes()).map_err(|error| fail(format!("not JSON: {error}")))
     });
 }
 

@@ -71,3 +71,18 @@ fn there_is_nothing_that_the_table_does_not_tell() {
         all().filter(|function| function.kind == Kind::Function).map(|function| function.name).collect();
     assert_eq!(there, told);
 }
+
+/// `UPDATE_DOCS=1 cargo test` writes the table anew.
+#[test]
+fn the_documentation_has_the_table() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/templates.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let (head, rest) = text.split_once("<!-- functions -->\n").unwrap();
+    let (_, tail) = rest.split_once("<!-- /functions -->").unwrap();
+    let wanted = format!("{head}<!-- functions -->\n{}<!-- /functions -->{tail}", markdown());
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(path, &wanted).unwrap();
+    } else {
+        assert!(text == wanted, "docs/templates.md is behind the table; run with UPDATE_DOCS=1");
+    }
+}

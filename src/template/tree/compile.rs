@@ -1,5 +1,6 @@
 //! From the JSON of a task to a compiled tree; every fault is reported with its place.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
@@ -13,23 +14,39 @@ use crate::template::environment;
 use crate::template::isolation::Isolation;
 use crate::template::leaf::{Expr, Leaf, Scope};
 
+/// A compiled template.
+pub struct Compiled {
+    /// The task.
+    pub root: Object,
+    /// Whether it may render in this process.
+    pub isolation: Isolation,
+    /// The dotted names of the context that it reads.
+    pub reads: BTreeSet<String>,
+}
+
 struct Compiler<'a> {
     limits: &'a Limits,
     isolation: Isolation,
+    reads: BTreeSet<String>,
     problems: Vec<Problem>,
     names: Vec<String>,
 }
 
 /// Compiles the `task` of a hook. Must run on a thread with a deep stack; see [`crate::template`].
-pub fn compile(task: &Map<String, Value>, limits: &Limits) -> Result<(Object, Isolation), Vec<Problem>> {
+pub fn compile(task: &Map<String, Value>, limits: &Limits) -> Result<Compiled, Vec<Problem>> {
     let mut compiler = Compiler {
         limits,
         isolation: Isolation::None,
+        reads: BTreeSet::new(),
         problems: Vec::new(),
         names: NAMES.iter().map(|name| (*name).to_owned()).collect(),
     };
     let object = compiler.object(task, "task");
-    if compiler.problems.is_empty() { Ok((object, compiler.isolation)) } else { Err(compiler.problems) }
+    if compiler.problems.is_empty() {
+        Ok(Compiled { root: object, isolation: compiler.isolation, reads: compiler.reads })
+    } else {
+        Err(compiler.problems)
+    }
 }
 
 /// Whether a JSON value has minijinja's markers in a string or key.
@@ -139,7 +156,10 @@ impl Compiler<'_> {
             names: &names,
         };
         match Leaf::compile(text, &scope) {
-            Ok(leaf) => Some(leaf),
+            Ok(leaf) => {
+                leaf.reads(text, &mut self.reads);
+                Some(leaf)
+            }
             Err(error) => {
                 self.problems.push(Problem::new(path, error.message));
                 None
@@ -156,7 +176,10 @@ impl Compiler<'_> {
             names: &names,
         };
         match Expr::compile(text, &scope) {
-            Ok(expr) => Some(expr),
+            Ok(expr) => {
+                self.reads.extend(expr.names());
+                Some(expr)
+            }
             Err(error) => {
                 self.problems.push(Problem::new(path, error.message));
                 None

@@ -28,14 +28,15 @@ pub(super) struct Consumers {
     pub wire: Wire,
     channels: Mutex<Vec<Arc<ConsumerChannel>>>,
     /// One opens channels at a time, or each of many starts would open one.
-    opening: tokio::sync::Mutex<usize>,
+    opening: tokio::sync::Mutex<()>,
+    opened: AtomicUsize,
     proof: Chan,
 }
 
 struct ConsumerChannel {
     chan: Chan,
-    /// Requests of one kind at the same time would get each other's answers.
-    requests: tokio::sync::Mutex<()>,
+    /// Requests of one kind at the same time would get each other's answers. Holds the prefetch that is set.
+    requests: tokio::sync::Mutex<u16>,
     consumers: AtomicUsize,
     settler: Arc<Settler>,
 }
@@ -66,7 +67,13 @@ pub(super) struct Start {
 impl Consumers {
     pub async fn new(wire: Wire) -> Result<Self, RpcError> {
         let proof = wire.channel(Silent).await?;
-        Ok(Self { wire, channels: Mutex::default(), opening: tokio::sync::Mutex::new(0), proof })
+        Ok(Self {
+            wire,
+            channels: Mutex::default(),
+            opening: Default::default(),
+            opened: AtomicUsize::new(0),
+            proof,
+        })
     }
 
     /// Starts consuming.
@@ -83,13 +90,16 @@ impl Consumers {
         let chan = &channel.chan;
         let tag = format!("pulsehook-{}", start.id);
         let arguments = BasicConsumeArguments::new(&start.queue, &tag);
-        let turn = channel.requests.lock().await;
-        // Prefetch counts for each consumer that is started after it was set.
-        let qos = BasicQosArguments::new(0, start.prefetch, false);
-        self.wire.rpc(chan, "setting prefetch", chan.channel.basic_qos(qos)).await?;
+        let mut prefetch = channel.requests.lock().await;
+        if *prefetch != start.prefetch {
+            // It counts for each consumer that is started after it was set.
+            let qos = BasicQosArguments::new(0, start.prefetch, false);
+            self.wire.rpc(chan, "setting prefetch", chan.channel.basic_qos(qos)).await?;
+            *prefetch = start.prefetch;
+        }
         let consumed = self.wire.rpc(chan, "consuming", chan.channel.basic_consume_rx(arguments)).await;
         let (tag, deliveries) = consumed?;
-        drop(turn);
+        drop(prefetch);
         let stop = CancellationToken::new();
         let (stopping, give_back) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let id = start.id;
@@ -126,7 +136,7 @@ impl Consumers {
 
     /// The channel with the fewest consumers, a new one while there may be more.
     async fn channel(&self) -> Result<Arc<ConsumerChannel>, RpcError> {
-        let mut opened = self.opening.lock().await;
+        let _turn = self.opening.lock().await;
         {
             let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
             channels.retain(|channel| channel.chan.channel.is_open() && channel.chan.refusal().is_none());
@@ -139,7 +149,7 @@ impl Consumers {
             }
         }
         let chan = self.wire.channel(Silent).await?;
-        *opened += 1;
+        self.opened.fetch_add(1, Ordering::Relaxed);
         let settler = Settler::start(Arc::downgrade(&chan.channel));
         let consumers = AtomicUsize::new(1);
         let channel = Arc::new(ConsumerChannel { chan, requests: Default::default(), consumers, settler });
@@ -148,8 +158,8 @@ impl Consumers {
     }
 
     /// Whether it is time for a new connection.
-    pub async fn worn(&self) -> bool {
-        *self.opening.lock().await > WORN_AFTER
+    pub fn worn(&self) -> bool {
+        self.opened.load(Ordering::Relaxed) > WORN_AFTER
     }
 
     /// Asks for something now and then and returns when the answer stays out. Heartbeats would not tell: they

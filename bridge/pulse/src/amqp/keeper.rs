@@ -172,7 +172,7 @@ impl Keeper {
         let closing = self.closing.clone();
         let reason = loop {
             self.dispatch(&session, &mut tasks);
-            if session.consumers.worn().await {
+            if session.consumers.worn() {
                 break "too many of its channels were closed".into();
             }
             let topology = session.current_topology();

@@ -132,16 +132,20 @@ pub async fn next(deliveries: &mut mpsc::Receiver<Delivery>) -> Delivery {
         .expect("sink dropped")
 }
 
-/// Acks deliveries until the one with this key has come.
-pub async fn until(deliveries: &mut mpsc::Receiver<Delivery>, key: &str) {
+/// The next delivery with this key. Others are acked: a publish that was repeated may have left two.
+pub async fn find(deliveries: &mut mpsc::Receiver<Delivery>, key: &str) -> Delivery {
     loop {
         let delivery = next(deliveries).await;
-        let found = delivery.message.routing_key == key;
-        delivery.ack();
-        if found {
-            return;
+        if delivery.message.routing_key == key {
+            return delivery;
         }
+        delivery.ack();
     }
+}
+
+/// Acks deliveries until the one with this key has come.
+pub async fn until(deliveries: &mut mpsc::Receiver<Delivery>, key: &str) {
+    find(deliveries, key).await.ack();
 }
 
 pub async fn event(events: &mut broadcast::Receiver<Event>, wanted: impl Fn(&Event) -> bool) -> Event {

@@ -14,7 +14,7 @@ pub async fn connections_closed_by_an_operator(rabbit: Arc<Rabbit>) {
     let transport = connect(&rabbit.url("operator"));
     let mut deliveries = stand(&*transport, "operator", 10).await;
     publish(&*transport, "operator", "held").await;
-    let held = next(&mut deliveries).await;
+    let held = find(&mut deliveries, "held").await;
     let mut events = transport.events();
     rabbit.ctl(&["close_all_connections", "--vhost", "operator", "maintenance"]).await.unwrap();
     let gone = event(&mut events, |event| matches!(event, Event::Disconnected { .. })).await;
@@ -23,9 +23,8 @@ pub async fn connections_closed_by_an_operator(rabbit: Arc<Rabbit>) {
         "{gone:?}"
     );
     up(&*transport).await;
-    let again = next(&mut deliveries).await;
+    let again = find(&mut deliveries, "held").await;
     assert!(again.redelivered && again.generation > held.generation);
-    assert_eq!(again.message.routing_key, "held");
     // The end of a delivery from before leads nowhere, and harms nobody.
     held.ack();
     again.ack();
@@ -89,8 +88,9 @@ pub async fn broker_stopped_and_killed(rabbit: &mut Rabbit) {
     let transport = connect(&rabbit.url("/"));
     let mut deliveries = stand(&*transport, "stopped", 10).await;
     for stop_in_order in [true, false] {
-        publish(&*transport, "stopped", "kept").await;
-        let held = next(&mut deliveries).await;
+        let kept = if stop_in_order { "stopped" } else { "killed" };
+        publish(&*transport, "stopped", kept).await;
+        let held = find(&mut deliveries, kept).await;
         let mut events = transport.events();
         if stop_in_order {
             rabbit.stop().await.unwrap();
@@ -103,8 +103,7 @@ pub async fn broker_stopped_and_killed(rabbit: &mut Rabbit) {
         assert!(matches!(unavailable, Err(PublishError::Unavailable(_))), "{unavailable:?}");
         rabbit.restart().await.unwrap();
         up(&*transport).await;
-        let again = next(&mut deliveries).await;
-        assert_eq!(again.message.routing_key, "kept");
+        let again = find(&mut deliveries, kept).await;
         assert!(again.redelivered && again.generation > held.generation);
         again.ack();
         publish(&*transport, "stopped", "after").await;

@@ -52,6 +52,23 @@ pub async fn nobody_there(_: Arc<Rabbit>) {
     assert!(matches!(published, Err(PublishError::Unavailable(_))), "{published:?}");
 }
 
+/// A port behind which something else listens.
+pub async fn not_a_broker(_: Arc<Rabbit>) {
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ =
+                tokio::io::AsyncWriteExt::write_all(&mut stream, b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        }
+    });
+    let transport = connect(&format!("amqp://guest:{SECRET}@{address}/"));
+    let reason = down(&*transport, "not AMQP").await;
+    assert!(reason.contains(&address.to_string()) && !reason.contains(SECRET), "{reason}");
+    transport.close().await;
+    server.abort();
+}
+
 /// More refusals than one connection has channel numbers, each to an exchange of its own, while others work.
 pub async fn many_refused_bindings(rabbit: Arc<Rabbit>) {
     const MANY: usize = 2200;

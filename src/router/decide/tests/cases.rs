@@ -1,6 +1,7 @@
 //! Templates as files: `tests/cases/templates/*.yml`, each a list of cases.
 //!
-//! `template` stands at `task.payload.t` (with `engine` for another language than minijinja); `payload` is the message.
+//! `template` stands at `task.payload.t` (with `engine` for another language than minijinja); `payload` is the message (or `text`, its
+//! JSON text).
 //! Expected is the value (`expect`), its `length`, how it `begins`, that all items of a list are the `same` (or two words `different`), a
 //! part of the `error`, or a part of the fault for which the hook is `refused`.
 
@@ -18,6 +19,7 @@ struct Case {
     engine: Option<String>,
     #[serde(default)]
     payload: Option<Value>,
+    text: Option<String>,
     #[serde(default, deserialize_with = "present")]
     expect: Option<Value>,
     length: Option<usize>,
@@ -50,7 +52,8 @@ fn fault(case: &Case) -> Option<String> {
                 .then(|| format!("is refused: {text}"));
         }
     };
-    let mut message = message(&case.payload.as_ref().unwrap_or(&json!({})).to_string());
+    let body = case.payload.as_ref().unwrap_or(&json!({})).to_string();
+    let mut message = message(case.text.as_deref().unwrap_or(&body));
     message.properties.message_id = Some("m-1".into());
     message.properties.headers.insert("h".into(), json!(1));
     let value = match rules.decide(&event(&message)) {
@@ -90,4 +93,19 @@ fn templates_mean_what_the_cases_say() {
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
     assert!(count > 50, "only {count} cases were found");
+}
+
+/// Blocks of `docs/templates.md` that start with `# example` are cases.
+#[test]
+fn the_examples_of_the_documentation_are_true() {
+    let text = include_str!("../../../../docs/templates.md");
+    let mut count = 0;
+    for block in text.split("```yaml\n# example\n").skip(1) {
+        let document = crate::hook::parse_document(block.split("```").next().unwrap()).unwrap();
+        for case in serde_json::from_value::<Vec<Case>>(document).unwrap() {
+            count += 1;
+            assert_eq!(fault(&case), None, "{}", case.name);
+        }
+    }
+    assert!(count >= 6, "{count}");
 }

@@ -112,3 +112,23 @@ fn schemas_end_within_their_limits() {
         assert!(problems[0].path.starts_with("triggerSchema"), "{problems:?}");
     }
 }
+
+#[test]
+fn looking_for_items_in_lists_again_and_again_ends() {
+    let list: Vec<u32> = (0..10_000).map(|n| n % 7 + 1).collect();
+    let text = json!({ "list": list, "last": [9], "texts": vec!["x".repeat(3000); 12] }).to_string();
+    let message = message(&text);
+    for template in [
+        "{{ payload.list | select('in', payload.list | reverse) | list | length }}",
+        "{{ payload.list | reject('in', payload.last) | select('in', payload.list) | list | length }}",
+        "{% for x in payload.list %}{% if 9 in payload.list %}x{% endif %}{% endfor %}",
+        "{% for x in payload.list %}{% if payload.list == payload.texts or payload.texts[0] == payload.texts[1] %}x{% endif %}{% endfor %}",
+        "{{ payload.list | map('string') | unique | list | length }}",
+        "{{ payload.list | groupby | length if false else payload.list | sort | length }}",
+    ] {
+        let rules = rules(|hook| hook["task"]["payload"] = json!({ "a": template }));
+        let started = Instant::now();
+        let decision = rules.decide(&event(&message));
+        assert!(started.elapsed() < Duration::from_secs(5), "{template}: {}", decision.reason());
+    }
+}

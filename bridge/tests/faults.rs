@@ -1,0 +1,204 @@
+//! The bridge's promise under fire: while a real broker is stopped, killed and started again, and the bridge itself killed,
+//! every event that was answered 2xx arrives on pulse, once per message id, and each source's events in their order.
+//!
+//! `PULSEHOOK_TEST_EVENTS` sizes it (default 4000).
+
+// Helpers of tests may panic; the lint's own exception covers only test functions.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use harness::{Http, Rabbit, eventually, free_port};
+use pulse::{Binding, QueueKind, QueueSpec, Transport};
+use tokio::sync::mpsc;
+
+const SOURCES: u64 = 8;
+const SECRET: &str = "key for tests";
+const DEADLINE: Duration = Duration::from_secs(180);
+const URL: &str = "PULSEHOOK_TEST_BROKER";
+const LISTEN: &str = "PULSEHOOK_TEST_LISTEN";
+const SPOOL: &str = "PULSEHOOK_TEST_SPOOL";
+
+fn transport(url: &str) -> Arc<dyn Transport> {
+    let config = pulse::Config { url: pulse::Secret::new(url), ..pulse::Config::default() };
+    config.open(Path::new("."), "faults").unwrap()
+}
+
+/// A bridge in a process of its own; killed like by a crash when it is dropped.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself, which the missing events then tell.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts this very program as a bridge.
+fn start_bridge(broker: &str, listen: SocketAddr, spool: &Path) -> Process {
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "the_bridge", "--ignored", "--nocapture"])
+        .env(URL, broker)
+        .env(LISTEN, listen.to_string())
+        .env(SPOOL, spool)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    Process(child)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a process of the test below, which starts it"]
+async fn the_bridge() {
+    let Ok(broker) = std::env::var(URL) else { return };
+    let mut text = format!(
+        "publish_timeout_ms = 500\nspool = {{ path = {:?} }}\nclock = {{ enabled = false }}\n",
+        std::env::var(SPOOL).unwrap()
+    );
+    for source in 0..SOURCES {
+        text.push_str(&format!(
+            "[[source]]\nname = \"s{source}\"\nprovider = \"hmac\"\nsecrets = [\"{SECRET}\"]\n"
+        ));
+    }
+    let config = toml::from_str(&text).unwrap();
+    let bridge = bridge::Bridge::new(&config, "pulsehook", transport(&broker)).unwrap();
+    while bridge.start().await.is_err() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let address = std::env::var(LISTEN).unwrap();
+    let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+    axum::serve(listener, bridge.routes()).await.unwrap();
+}
+
+/// Sends one source's events one after another, each until it is answered 2xx.
+async fn send_all(url: String, source: u64, events: u64, sent: Arc<AtomicU64>) -> Vec<String> {
+    let http = Http::default();
+    let mut ids = Vec::new();
+    for number in 0..events {
+        let body = format!("{{\"n\":{number},\"source\":{source}}}");
+        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, SECRET.as_bytes());
+        let signature = format!("sha256={}", hex::encode(ring::hmac::sign(&key, body.as_bytes())));
+        let delivery = number.to_string();
+        let headers = [
+            ("content-type", "application/json"),
+            ("x-hub-signature-256", signature.as_str()),
+            ("x-delivery", delivery.as_str()),
+        ];
+        loop {
+            match http.call("POST", &format!("{url}/webhooks/s{source}"), &headers, body.clone()).await {
+                Ok(answer) if answer.status.is_success() => {
+                    ids.push(answer.json()["messageId"].as_str().unwrap().to_owned());
+                    break;
+                }
+                Ok(answer) if answer.status.as_u16() < 500 && answer.status.as_u16() != 429 => {
+                    panic!("{}: {}", answer.status, answer.json())
+                }
+                Ok(_) | Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+        sent.fetch_add(1, Ordering::SeqCst);
+    }
+    ids
+}
+
+/// Collects what arrives: ids in the order of their first arrival.
+async fn collect(transport: Arc<dyn Transport>) -> mpsc::UnboundedReceiver<(String, u64)> {
+    transport.declare_exchange("exchange/pulsehook/v1/webhook").await.unwrap();
+    let queue = QueueSpec {
+        name: Arc::from("queue/pulsehook/faults"),
+        kind: QueueKind::Quorum,
+        delivery_limit: None,
+        dead_letter_exchange: None,
+        max_length: None,
+        bindings: vec![Binding { exchange: "exchange/pulsehook/v1/webhook".into(), pattern: "#".into() }],
+        unbind: Vec::new(),
+    };
+    transport.declare_queue(queue).await.unwrap();
+    let (sink, mut deliveries) = mpsc::channel(1000);
+    transport.consume("queue/pulsehook/faults", 500, sink).await.unwrap();
+    let (first, arrivals) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        let _transport = transport;
+        let mut seen = HashSet::new();
+        while let Some(delivery) = deliveries.recv().await {
+            let message = Arc::clone(&delivery.message);
+            delivery.ack();
+            let id = message.properties.message_id.clone().unwrap();
+            if seen.insert(id.clone()) {
+                let body: serde_json::Value = serde_json::from_slice(&message.body).unwrap();
+                if first.send((id, body["source"].as_u64().unwrap())).is_err() {
+                    return;
+                }
+            }
+        }
+    });
+    arrivals
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_accepted_event_arrives_once_and_in_order() {
+    let events =
+        std::env::var("PULSEHOOK_TEST_EVENTS").ok().and_then(|text| text.parse().ok()).unwrap_or(4_000_u64);
+    let folder = tempfile::tempdir().unwrap();
+    let spool = folder.path().join("spool.db");
+    let mut rabbit = Rabbit::start().await.unwrap();
+    let broker = rabbit.url("/");
+    let consumer = transport(&broker);
+    eventually(DEADLINE, async || (*consumer.status().borrow() == pulse::Status::Up).then_some(())).await;
+    let mut arrivals = collect(consumer).await;
+    let listen: SocketAddr = format!("127.0.0.1:{}", free_port().unwrap()).parse().unwrap();
+    let process = start_bridge(&broker, listen, &spool);
+
+    let sent = Arc::new(AtomicU64::new(0));
+    let mut senders = tokio::task::JoinSet::new();
+    for source in 0..SOURCES {
+        let (url, sent) = (format!("http://{listen}"), Arc::clone(&sent));
+        senders.spawn(async move { (source, send_all(url, source, events / SOURCES, sent).await) });
+    }
+    // Each fault comes once a further share of the events was accepted, so it always falls into the traffic.
+    let reached = async |share: u64| {
+        let (sent, goal) = (Arc::clone(&sent), events * share / 10);
+        eventually(DEADLINE, async || (sent.load(Ordering::SeqCst) >= goal).then_some(())).await;
+    };
+    reached(1).await;
+    rabbit.kill9().unwrap();
+    reached(2).await;
+    rabbit.restart().await.unwrap();
+    reached(3).await;
+    rabbit.stop().await.unwrap();
+    reached(4).await;
+    drop(process);
+    let process = start_bridge(&broker, listen, &spool);
+    reached(5).await;
+    rabbit.restart().await.unwrap();
+    reached(6).await;
+    rabbit.pause().unwrap();
+    reached(7).await;
+    drop(process);
+    rabbit.resume().unwrap();
+    let process = start_bridge(&broker, listen, &spool);
+    reached(8).await;
+    rabbit.kill9().unwrap();
+    rabbit.restart().await.unwrap();
+
+    let accepted: HashMap<u64, Vec<String>> = senders.join_all().await.into_iter().collect();
+    let total = accepted.values().map(Vec::len).sum::<usize>();
+    let mut arrived: HashMap<u64, Vec<String>> = HashMap::new();
+    for _ in 0..total {
+        let (id, source) =
+            tokio::time::timeout(DEADLINE, arrivals.recv()).await.expect("not all arrived").unwrap();
+        arrived.entry(source).or_default().push(id);
+    }
+    drop(process);
+    for (source, ids) in accepted {
+        assert_eq!(arrived[&source].len(), ids.len(), "source {source}");
+        assert!(arrived[&source] == ids, "source {source}: not in order");
+    }
+}

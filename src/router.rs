@@ -297,6 +297,11 @@ impl Router {
         }
     }
 
+    /// When a hook is due: its next `count` moments, and how far the scheduler has come with it.
+    pub async fn upcoming(&self, row: &HookRow, count: usize) -> Result<scheduler::Upcoming, StoreError> {
+        self.inner.scheduler.upcoming(row, count).await
+    }
+
     /// When the clock's last tick came; `None`: there was none since the start, and schedules do not fire.
     pub fn last_tick(&self) -> Option<DateTime<Utc>> {
         self.inner.scheduler.last_tick()

@@ -8,6 +8,7 @@
 
 mod keep;
 mod sweep;
+mod upcoming;
 mod waited;
 
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use super::trigger::TriggerKey;
 use crate::schedule;
 use crate::store::Store;
 pub use sweep::{SweepError, Swept};
+pub use upcoming::Upcoming;
 pub(super) use waited::Waited;
 
 /// The wall clock; tests give their own.

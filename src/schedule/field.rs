@@ -60,7 +60,7 @@ pub(super) struct Field {
     pub values: u64,
     /// Day of month: `L`, the last day.
     pub last_day: bool,
-    /// Day of week: a bit for each `<day>L`, the last such day of the month.
+    /// Day of week: a bit for each `<day>L`, the last such day of the month; 7 is Sunday too.
     pub last_weekdays: u64,
     /// Day of week: `<day>#<nth>`.
     pub nth: Option<u32>,
@@ -107,7 +107,7 @@ impl Field {
             if day.is_empty() {
                 return Err("must name a day before L, as in 5L, the last Friday of the month".to_owned());
             }
-            let bit = 1 << (value(kind, day)? % 7);
+            let bit = 1 << value(kind, day)?;
             if self.last_weekdays & bit != 0 {
                 return Err(format!("names {item} twice"));
             }
@@ -128,9 +128,9 @@ impl Field {
         ones(self.values)
     }
 
-    /// The weekdays of `<day>L`.
+    /// The weekdays of `<day>L`, from 0, Sunday.
     pub fn last_weekday_numbers(&self) -> impl Iterator<Item = u32> {
-        ones(self.last_weekdays)
+        ones((self.last_weekdays | self.last_weekdays >> 7) & 0x7f)
     }
 }
 

@@ -1,4 +1,5 @@
 use chrono::TimeDelta;
+use proptest::prelude::*;
 
 use super::plan::{Policy, plan, stale};
 use super::*;
@@ -166,4 +167,25 @@ fn a_trigger_that_waited_is_judged_again() {
     assert!(!judge(CatchUp::All, hours(2), true));
     assert!(judge(CatchUp::All, hours(3), true));
     assert!(judge(CatchUp::None, hours(1), false));
+}
+
+/// Texts of the characters of cron expressions, most of which are none.
+fn anything() -> impl Strategy<Value = String> {
+    prop_oneof![
+        any::<String>(),
+        "[-0-9*/,?#LWH@a-zA-Z ]{0,40}",
+        "([*?0-9]{1,2}([-/,][0-9]{1,2})? ){4,5}[0-7*?]([L#][1-5])?",
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_it_panic_and_what_is_taken_comes(text in anything(), seconds in 0_i64..4_102_444_800) {
+        let Ok(schedule) = Schedule::compile(&[text]) else { return Ok(()) };
+        let time = DateTime::from_timestamp(seconds, 0).unwrap();
+        let next = schedule.next(time).expect("what never comes is refused");
+        prop_assert!(next > time);
+        prop_assert_eq!(schedule.previous(next + TimeDelta::seconds(1)), Some(next));
+        prop_assert!(schedule.previous(next).is_none_or(|previous| previous <= time));
+    }
 }

@@ -3,6 +3,8 @@
 //! All of the text is checked to be JSON; what nobody reads is skipped over. Integers beyond 64 bits, which serde_json
 //! would round to a float, take a slower way that keeps them up to 128 bits.
 
+mod build;
+
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -10,32 +12,7 @@ use minijinja::Value;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::wanted::Wanted;
-
-/// A kind of value that a payload can become.
-pub trait Build: Sized + serde::de::DeserializeOwned {
-    /// From a string; `exact`: it may be a marked integer.
-    fn string(text: &str, exact: bool) -> Self;
-    /// From a scalar.
-    fn scalar(value: Scalar) -> Self;
-    /// From items.
-    fn list(items: Vec<Self>) -> Self;
-    /// From pairs; the last of equal keys counts.
-    fn object(pairs: Vec<(String, Self)>) -> Self;
-}
-
-/// What isn't a string, list or object.
-pub enum Scalar {
-    /// null
-    Null,
-    /// true or false
-    Bool(bool),
-    /// An integer from 0.
-    Unsigned(u64),
-    /// An integer below 0.
-    Signed(i64),
-    /// A number with a fraction or an exponent.
-    Float(f64),
-}
+pub use build::{Build, Scalar};
 
 /// In front of an integer beyond 64 bits, which travels as a string for a moment.
 const MARK: char = '\u{f8f3}';
@@ -217,66 +194,6 @@ impl<'de> serde::Deserialize<'de> for Key<'de> {
             }
         }
         deserializer.deserialize_str(KeyVisitor)
-    }
-}
-
-impl Build for Value {
-    fn string(text: &str, exact: bool) -> Self {
-        if exact && let Some(number) = text.strip_prefix(MARK) {
-            if let Ok(number) = number.parse::<i128>() {
-                return Value::from(number);
-            }
-            if let Ok(number) = number.parse::<u128>() {
-                return Value::from(number);
-            }
-        }
-        Value::from(text)
-    }
-
-    fn scalar(value: Scalar) -> Self {
-        match value {
-            Scalar::Null => Value::from(()),
-            Scalar::Bool(value) => Value::from(value),
-            Scalar::Unsigned(value) => Value::from(value),
-            Scalar::Signed(value) => Value::from(value),
-            Scalar::Float(value) => Value::from(value),
-        }
-    }
-
-    fn list(items: Vec<Self>) -> Self {
-        Value::from(items)
-    }
-
-    fn object(pairs: Vec<(String, Self)>) -> Self {
-        Value::from_pairs(pairs)
-    }
-}
-
-impl Build for serde_json::Value {
-    fn string(text: &str, exact: bool) -> Self {
-        // JSON-e rounds such an integer, as its reference does; here it is a number again.
-        match text.strip_prefix(MARK).filter(|_| exact).map(str::parse) {
-            Some(Ok(number)) => serde_json::Value::Number(number),
-            _ => text.into(),
-        }
-    }
-
-    fn scalar(value: Scalar) -> Self {
-        match value {
-            Scalar::Null => serde_json::Value::Null,
-            Scalar::Bool(value) => value.into(),
-            Scalar::Unsigned(value) => value.into(),
-            Scalar::Signed(value) => value.into(),
-            Scalar::Float(value) => value.into(),
-        }
-    }
-
-    fn list(items: Vec<Self>) -> Self {
-        serde_json::Value::Array(items)
-    }
-
-    fn object(pairs: Vec<(String, Self)>) -> Self {
-        serde_json::Value::Object(pairs.into_iter().collect())
     }
 }
 

@@ -9,7 +9,7 @@
 use serde_json::{Map, Value};
 
 use super::syntax::{Token, expressions, tokens};
-use crate::template::OPERATORS;
+use crate::template::engine::OPERATORS;
 
 /// Bytes that a render in the process itself may make: some tens of milliseconds.
 pub const INLINE: u64 = 1 << 25;

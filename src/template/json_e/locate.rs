@@ -6,7 +6,8 @@
 use serde_json::{Value, json};
 
 use crate::hook::problem::child;
-use crate::template::{OPERATORS, TemplateError};
+use crate::template::TemplateError;
+use crate::template::engine::OPERATORS;
 
 /// Most renders for one search.
 const MAX_RENDERS: usize = 300;

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::marks;
 use crate::hook::Problem;
 use crate::hook::problem::child;
-use crate::template::OPERATORS;
+use crate::template::engine::OPERATORS;
 
 /// Levels of the document. The crate recurses with large frames.
 const MAX_DEPTH: usize = 60;

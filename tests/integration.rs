@@ -4,6 +4,8 @@
 
 #[path = "integration/api.rs"]
 mod api;
+#[path = "integration/cli.rs"]
+mod cli;
 #[path = "integration/dead_letters.rs"]
 mod dead_letters;
 #[path = "integration/dev.rs"]

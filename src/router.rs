@@ -19,6 +19,7 @@ mod outcome;
 mod process;
 pub mod registry;
 mod retention;
+pub mod scheduler;
 mod submit;
 pub mod trigger;
 pub mod triggering;
@@ -26,13 +27,14 @@ mod undeliverable;
 mod waiters;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use futures_util::stream::{self, StreamExt as _};
 use pulse::{Delivery, Event as PulseEvent, QueueKind, Transport, naming};
 use serde::Deserialize;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -46,6 +48,7 @@ use gate::Gate;
 use identity::TaskIds;
 pub use keeper::KeepError;
 use registry::{LiveHook, Registry};
+use scheduler::Scheduler;
 
 /// `[router]`.
 #[derive(Debug, Clone, Deserialize)]
@@ -75,6 +78,8 @@ pub struct Config {
     pub messages_kept_days: u32,
     /// When the queue service has been down for so long, unrecorded messages go back to the broker and consuming stops.
     pub return_after_seconds: u64,
+    /// `[router.schedule]`.
+    pub schedule: crate::schedule::Config,
 }
 
 /// What the router is given.
@@ -106,6 +111,17 @@ struct Settings {
     workers: Arc<Workers>,
 }
 
+/// Whether messages are taken from the broker, which depends on how long the queue service has been down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Taking {
+    Yes,
+    /// Consumers are being cancelled. What arrives is kept: sent back it would arrive again at once, and each time counts
+    /// towards the delivery limit.
+    Ending,
+    /// There are no consumers; what is not recorded goes back, once.
+    No,
+}
+
 struct Inner {
     store: Store,
     transport: Arc<dyn Transport>,
@@ -113,6 +129,7 @@ struct Inner {
     config: Settings,
     task_ids: TaskIds,
     trigger_key: trigger::TriggerKey,
+    scheduler: Arc<Scheduler>,
     registry: Registry,
     keeper: keeper::Keeper,
     gate: Arc<Gate>,
@@ -123,12 +140,14 @@ struct Inner {
     waiters: Arc<waiters::Waiters>,
     /// The sink of every hook's consumer.
     deliveries: mpsc::Sender<Delivery>,
-    /// The queue service has been down for long: consumers are cancelled, deliveries go back.
-    returning: AtomicBool,
+    /// Whether messages are taken from the broker.
+    taking: watch::Sender<Taking>,
     /// Added to a connection's generation: the epoch, which grows over restarts.
-    epoch_base: AtomicI64,
+    epoch_base: i64,
     /// The current connection.
     generation: AtomicU64,
+    /// The highest number that a delivery of it carried: a consumer that the broker ended goes on under a later one.
+    latest_generation: AtomicU64,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -148,6 +167,9 @@ const SETTLED: usize = 4_096;
 /// Pending fires that are read at once at start.
 const RECOVERED_AT_ONCE: u32 = 1_000;
 
+/// Consumers that are started or cancelled at the same time when the queue service goes or comes.
+const CONSUMERS_AT_ONCE: usize = 64;
+
 /// A connection's row says this often that it is alive.
 const EPOCH_EVERY: Duration = Duration::from_secs(5);
 
@@ -162,9 +184,22 @@ impl Router {
         let (settled, settling) = mpsc::channel(SETTLED);
         let (heard, hearing) = mpsc::unbounded_channel();
         let store_id = parts.store.id().await?;
+        let trigger_key = trigger::TriggerKey::new(&parts.task_id_key);
+        let scheduler = Arc::new(Scheduler::new(scheduler::Parts {
+            store: parts.store.clone(),
+            transport: parts.transport.clone(),
+            key: trigger_key.clone(),
+            user: parts.user.clone(),
+            queue_kind: parts.queue_kind,
+            config: parts.router.schedule.clone(),
+            decisions_kept: parts.router.decisions_kept,
+            delivery_limit: parts.router.delivery_limit,
+            now: Arc::new(Utc::now),
+        }));
         let inner = Arc::new(Inner {
             task_ids: TaskIds::new(&parts.task_id_key, &store_id),
-            trigger_key: trigger::TriggerKey::new(&parts.task_id_key),
+            trigger_key,
+            scheduler,
             registry: Registry::default(),
             keeper: Default::default(),
             gate: Gate::new(parts.router.submissions as usize),
@@ -174,9 +209,10 @@ impl Router {
             events: Default::default(),
             waiters: Default::default(),
             deliveries,
-            returning: AtomicBool::new(false),
-            epoch_base: AtomicI64::new(parts.store.last_epoch().await?),
+            taking: watch::Sender::new(Taking::Yes),
+            epoch_base: parts.store.begin_epochs(now_ms()).await?,
             generation: AtomicU64::new(1),
+            latest_generation: AtomicU64::new(1),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             store: parts.store,
@@ -208,6 +244,7 @@ impl Router {
         inner.spawn(inner.clone().keep_retention());
         inner.recover().await?;
         inner.spawn(inner.clone().keep_topology());
+        inner.spawn(inner.scheduler.clone().run());
         Ok(Router { inner })
     }
 
@@ -215,7 +252,10 @@ impl Router {
     /// Answers the health of its bindings; an error says why its queue does not stand yet, and is retried in the background.
     pub async fn hook_saved(&self, row: &HookRow) -> Result<Vec<pulse::BindingHealth>, KeepError> {
         self.inner.register(row);
-        self.keep(&row.name).await
+        let scheduled = self.inner.scheduler.saved(row).await;
+        let kept = self.keep(&row.name).await?;
+        scheduled?;
+        Ok(kept)
     }
 
     /// Lets go of a deleted hook: its pending fires are cancelled and its queue is deleted, in the background if the broker is away.
@@ -255,6 +295,16 @@ impl Router {
         if let Err(error) = self.inner.transport.publish(&message, false).await {
             tracing::warn!(hook = %name, %error, "could not publish that the hook changed");
         }
+    }
+
+    /// When a hook is due: its next `count` moments, and how far the scheduler has come with it.
+    pub async fn upcoming(&self, row: &HookRow, count: usize) -> Result<scheduler::Upcoming, StoreError> {
+        self.inner.scheduler.upcoming(row, count).await
+    }
+
+    /// When the clock's last tick came; `None`: there was none since the start, and schedules do not fire.
+    pub fn last_tick(&self) -> Option<DateTime<Utc>> {
+        self.inner.scheduler.last_tick()
     }
 
     /// The limits that hooks are compiled with.
@@ -345,7 +395,7 @@ impl Inner {
 
     /// The epoch of a connection: greater than that of every earlier connection of this store.
     fn epoch(&self, generation: u64) -> i64 {
-        self.epoch_base.load(Ordering::Acquire) + generation as i64
+        self.epoch_base + generation as i64
     }
 
     async fn keep_epoch(self: Arc<Self>) {
@@ -353,8 +403,10 @@ impl Inner {
         loop {
             if *status.borrow_and_update() == pulse::Status::Up {
                 let now = now_ms();
-                let epoch = self.epoch(self.generation.load(Ordering::Acquire));
-                if let Err(error) = self.store.epoch_seen(epoch, now, now - EPOCH_KEPT).await {
+                let first = self.generation.load(Ordering::Acquire);
+                let last = self.latest_generation.load(Ordering::Acquire).max(first);
+                let epochs = self.epoch(first)..=self.epoch(last);
+                if let Err(error) = self.store.epochs_seen(epochs, now, now - EPOCH_KEPT).await {
                     tracing::error!(%error, "cannot record that the connection is alive");
                 }
             }
@@ -443,7 +495,7 @@ impl Inner {
             let patience = Duration::from_secs(self.config.router.return_after_seconds);
             loop {
                 let down = self.gate.down_for();
-                let returning = self.returning.load(Ordering::Acquire);
+                let returning = *self.taking.borrow() != Taking::Yes;
                 if !returning && down.is_some_and(|down| down >= patience) {
                     self.set_consuming(false).await;
                 } else if returning && (down.is_none() || self.nothing_to_try()) {
@@ -465,21 +517,25 @@ impl Inner {
     }
 
     async fn set_consuming(self: &Arc<Self>, consuming: bool) {
-        self.returning.store(!consuming, Ordering::Release);
+        let first = if consuming { Taking::Yes } else { Taking::Ending };
+        self.taking.send_replace(first);
         tracing::info!(consuming, "the queue service decides whether messages are taken");
         let prefetch = self.prefetch();
-        for hook in self.registry.all() {
-            if hook.hook.paused == Some(true) {
-                continue;
-            }
-            let done = if consuming {
-                self.transport.consume(&hook.queue, prefetch, self.deliveries.clone()).await
-            } else {
-                self.transport.cancel(&hook.queue).await
-            };
-            if let Err(error) = done {
-                tracing::debug!(hook = %hook.name, %error, "will be done when the broker is back");
-            }
+        let hooks = self.registry.all().into_iter().filter(|hook| hook.hook.paused != Some(true));
+        stream::iter(hooks)
+            .for_each_concurrent(CONSUMERS_AT_ONCE, async |hook| {
+                let done = if consuming {
+                    self.transport.consume(&hook.queue, prefetch, self.deliveries.clone()).await
+                } else {
+                    self.transport.cancel(&hook.queue).await
+                };
+                if let Err(error) = done {
+                    tracing::debug!(hook = %hook.name, %error, "will be done when the broker is back");
+                }
+            })
+            .await;
+        if !consuming {
+            self.taking.send_replace(Taking::No);
         }
     }
 }

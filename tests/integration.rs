@@ -6,6 +6,8 @@
 mod api;
 #[path = "integration/cli.rs"]
 mod cli;
+#[path = "integration/cron_dialect.rs"]
+mod cron_dialect;
 #[path = "integration/dead_letters.rs"]
 mod dead_letters;
 #[path = "integration/dev.rs"]
@@ -16,5 +18,7 @@ mod publishers;
 mod render_worker;
 #[path = "integration/road.rs"]
 mod road;
+#[path = "integration/schedule.rs"]
+mod schedule;
 #[path = "integration/system.rs"]
 mod system;

@@ -22,7 +22,9 @@ impl Inner {
     ) {
         let mut batch = Vec::with_capacity(AT_ONCE);
         while settled.recv_many(&mut batch, AT_ONCE).await > 0 {
+            pulse::crash::point("router.ended");
             let Some(sequence) = self.commit_ends(&batch).await else { return };
+            pulse::crash::point("router.committed");
             for (settled, seq) in batch.drain(..).zip(sequence) {
                 self.load.release(&settled.hook, 1, settled.bytes, &heard);
                 let Some(seq) = seq else { continue };

@@ -14,6 +14,7 @@ use super::Inner;
 use super::decide::{Decision, Event, FiredBy};
 use super::identity::{Identity, Repeat, identify};
 use super::registry::LiveHook;
+use super::scheduler::Waited;
 use super::submit::{Submission, error_json};
 use super::trigger::Trigger;
 use super::waiters::News;
@@ -71,6 +72,7 @@ impl Inner {
             })
             .collect();
         while !items.is_empty() {
+            pulse::crash::point("router.delivered");
             let now = super::now_ms();
             let entries = match self.decide_all(&hook, &items, now).await {
                 Some(entries) => Arc::new(entries),
@@ -78,6 +80,7 @@ impl Inner {
                 None => return fires,
             };
             let Some(recorded) = self.record_all(&hook, &entries).await else { return fires };
+            pulse::crash::point("router.recorded");
             let mut again = Vec::new();
             for ((item, entry), recorded) in items.into_iter().zip(entries.iter()).zip(recorded) {
                 match (entry, recorded) {
@@ -138,6 +141,11 @@ impl Inner {
         items: &[Item],
         now: i64,
     ) -> Option<Vec<Entry>> {
+        let messages = items.iter().map(|item| {
+            let task_id = self.task_ids.task_id(hook.incarnation, &item.identity.id, item.occurrence);
+            (&*item.delivery.message, task_id)
+        });
+        let waited = self.waited(hook, messages, now).await;
         let inputs: Vec<_> = items
             .iter()
             .map(|item| {
@@ -168,7 +176,7 @@ impl Inner {
                             task: None,
                             error: None,
                         };
-                        decide_one(&inner, &hook, base)
+                        decide_guarded(&inner, &hook, base, waited.as_ref())
                     })
                     .collect()
             })
@@ -205,7 +213,19 @@ impl Inner {
     }
 }
 
-fn decide_one(inner: &Inner, hook: &LiveHook, base: NewFire) -> Entry {
+/// A defect of ours that a message provokes must not come back with that message for ever: it costs this one, with a reason.
+fn decide_guarded(inner: &Inner, hook: &LiveHook, base: NewFire, waited: Option<&Waited>) -> Entry {
+    let attempt = std::panic::AssertUnwindSafe(|| decide_one(inner, hook, base.clone(), waited));
+    std::panic::catch_unwind(attempt).unwrap_or_else(|_| {
+        let error = error_json(
+            "internal-error",
+            "pulsehook failed while it decided about this message; please report it",
+        );
+        Entry::Fire(NewFire { error: Some(error), ..base })
+    })
+}
+
+fn decide_one(inner: &Inner, hook: &LiveHook, base: NewFire, waited: Option<&Waited>) -> Entry {
     let Some(context) = inner.context(&hook.name, &base.message) else {
         return Entry::Decision(
             decision(&base, "untrusted-trigger", UNTRUSTED.to_owned(), None),
@@ -214,6 +234,14 @@ fn decide_one(inner: &Inner, hook: &LiveHook, base: NewFire) -> Entry {
     };
     let task_id = context.task_id.unwrap_or(base.task_id);
     let base = NewFire { fired_by: context.fired_by.as_str(), task_id, ..base };
+    if let (Some(waited), Some(moment)) = (waited, context.scheduled_for)
+        && let Some(reason) = waited.stale(moment, super::from_ms(base.fired_at), &base.task_id)
+    {
+        tracing::debug!(hook = %hook.name, %reason, "did not fire");
+        let detail = serde_json::json!({ "scheduledFor": moment }).to_string();
+        let row = decision(&base, "stale-schedule", reason, Some(detail));
+        return Entry::Decision(row, base.task_id);
+    }
     let decision_made = match hook.rules(&inner.config.limits, &inner.config.workers) {
         Err(error) => {
             Decision::TemplateError { path: String::new(), message: error.to_owned(), exceeded: false }

@@ -1,8 +1,10 @@
 //! The command line: one module per command.
 
+mod apply;
 mod client;
 mod fires;
 mod hook;
+mod output;
 pub mod render;
 mod serve;
 mod source;
@@ -11,7 +13,7 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::Config;
@@ -51,6 +53,13 @@ enum Command {
     /// Create, update, show, list, delete and try hooks.
     #[command(subcommand)]
     Hook(hook::HookCommand),
+    /// Make the hooks at the router those of files: shows a diff, changes only what differs.
+    Apply(apply::ApplyArgs),
+    /// Print completions for a shell, to be put where it looks for them.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
     /// Webhook sources: list, check, send an event as the provider would, show the message it becomes.
     #[command(subcommand)]
     Source(source::SourceCommand),
@@ -129,6 +138,10 @@ impl Command {
             Self::Router(args) => serve::router(args.load()?).await?,
             Self::LocalQueue(args) => crate::queue::command::run(args).await?,
             Self::Hook(command) => return command.run().await,
+            Self::Apply(args) => return apply::apply(args).await,
+            Self::Completions { shell } => {
+                clap_complete::generate(shell, &mut Cli::command(), "pulsehook", &mut std::io::stdout());
+            }
             Self::Source(command) => return command.run().await,
             Self::Dead(command) => command.run().await?,
             Self::Replay(args) => fires::replay(args).await?,

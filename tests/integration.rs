@@ -4,6 +4,8 @@
 
 #[path = "integration/api.rs"]
 mod api;
+#[path = "integration/cli.rs"]
+mod cli;
 #[path = "integration/cron_dialect.rs"]
 mod cron_dialect;
 #[path = "integration/dead_letters.rs"]

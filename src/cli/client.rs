@@ -8,6 +8,7 @@ use bytes::Bytes;
 use clap::Args;
 use serde_json::Value;
 
+use super::output::Output;
 use crate::auth::service::{Limits, Service};
 use crate::auth::signer::Signer;
 use crate::hook::HookName;
@@ -22,6 +23,9 @@ pub(super) struct ServerArgs {
     /// Root URL of the router: the API is at <URL>/api/hooks/v1.
     #[arg(long, value_name = "URL", env = "TASKCLUSTER_ROOT_URL", default_value = "http://127.0.0.1:8080")]
     root_url: String,
+    /// How results are shown.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
 }
 
 pub(super) struct Client {
@@ -71,7 +75,21 @@ fn signer(service: &Service) -> anyhow::Result<Option<Signer>> {
 impl Client {
     /// Calls the API; `path` is below `/api/hooks/v1`. Fails with [`Refused`] when the answer is an error.
     pub async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
+        self.call_with(method, path, [], body).await
+    }
+
+    /// The same with more headers.
+    pub async fn call_with<'a>(
+        &self,
+        method: Method,
+        path: &str,
+        more: impl IntoIterator<Item = (&'static str, &'a str)>,
+        body: Option<&Value>,
+    ) -> anyhow::Result<Value> {
         let mut headers = HeaderMap::new();
+        for (name, value) in more {
+            headers.insert(name, HeaderValue::from_str(value).with_context(|| name.to_owned())?);
+        }
         let host = format!("{}:{}", self.service.host(), self.service.port());
         headers.insert(header::HOST, HeaderValue::from_str(&host).context("the root URL's host")?);
         let bytes = match body {

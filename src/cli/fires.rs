@@ -70,15 +70,14 @@ impl DeadCommand {
     pub async fn run(self) -> anyhow::Result<()> {
         match self {
             Self::List(args) => {
-                for letter in dead_letters(&args.server.client()?, args.hook.as_ref()).await? {
-                    println!("{}", line(&letter));
-                }
-                Ok(())
+                let letters = dead_letters(&args.server.client()?, args.hook.as_ref()).await?;
+                let text = || letters.iter().map(line).collect::<Vec<_>>().join("\n");
+                args.server.output.print(&json!({ "deadLetters": letters }), text)
             }
             Self::Show(args) => {
                 let path = format!("{}/fires/{}", hook_path(&args.hook), args.task_id);
-                println!("{:#}", args.server.client()?.call(Method::GET, &path, None).await?);
-                Ok(())
+                let letter = args.server.client()?.call(Method::GET, &path, None).await?;
+                args.server.output.print(&letter, || format!("{letter:#}"))
             }
             Self::Requeue(args) => each(args, "requeue", "requeued").await,
             Self::Drop(args) => each(args, "drop", "dropped").await,
@@ -126,7 +125,7 @@ async fn each(args: SomeArgs, action: &str, done: &str) -> anyhow::Result<()> {
     for task_id in &task_ids {
         let path = format!("{}/fires/{task_id}/{action}", hook_path(&args.hook));
         match client.call(Method::POST, &path, Some(&json!({}))).await {
-            Ok(_) => println!("{done} {task_id}"),
+            Ok(answer) => args.server.output.print_one(&answer, || format!("{done} {task_id}"))?,
             Err(error) => {
                 failed += 1;
                 eprintln!("{task_id}: {error:#}");
@@ -143,6 +142,6 @@ pub(super) async fn replay(args: ReplayArgs) -> anyhow::Result<()> {
     let path = format!("{}/fires/{}/replay", hook_path(&args.hook), args.fire);
     let answer =
         args.server.client()?.call(Method::POST, &path, Some(&json!({ "asNew": args.as_new }))).await?;
-    println!("replayed as {}", answer["taskId"].as_str().unwrap_or_default());
-    Ok(())
+    let text = || format!("replayed as {}", answer["taskId"].as_str().unwrap_or_default());
+    args.server.output.print(&answer, text)
 }

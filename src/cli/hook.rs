@@ -1,5 +1,7 @@
 //! `pulsehook hook …`: hooks in files and at the router.
 
+mod call;
+mod history;
 mod offline;
 mod render;
 mod schedule;
@@ -14,6 +16,7 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use super::client::{Client, Refused, ServerArgs, hook_path};
+use super::output::Output;
 use crate::hook::{HookFile, HookName};
 
 #[derive(Debug, Subcommand)]
@@ -28,6 +31,18 @@ pub(super) enum HookCommand {
     List(ListArgs),
     /// Delete a hook, its queue and the messages that wait in it.
     Delete(NameArgs),
+    /// Fire a hook by hand; prints the id of its task.
+    Trigger(call::TriggerArgs),
+    /// Show the token with which anybody can trigger a hook.
+    Token(NameArgs),
+    /// Make a new token; the one before is no longer good.
+    ResetToken(NameArgs),
+    /// Show what a hook fired, oldest first.
+    Fires(history::FiresArgs),
+    /// Show why messages did not fire, newest first.
+    Decisions(history::HistoryArgs),
+    /// Show who made, changed, deleted or triggered a hook, newest first.
+    Audit(history::HistoryArgs),
     /// Show what a message would become: decision, reason, task. Needs no server.
     Render(render::RenderArgs),
     /// Check hook files: document, filter, schema, template. Needs no server.
@@ -75,6 +90,12 @@ impl HookCommand {
             Self::Show(args) => show(args).await?,
             Self::List(args) => list(args).await?,
             Self::Delete(args) => delete(args).await?,
+            Self::Trigger(args) => call::trigger(args).await?,
+            Self::Token(args) => call::token(args, Method::GET).await?,
+            Self::ResetToken(args) => call::token(args, Method::POST).await?,
+            Self::Fires(args) => history::fires(args).await?,
+            Self::Decisions(args) => history::decisions(args).await?,
+            Self::Audit(args) => history::audit(args).await?,
             Self::Render(args) => return render::run(args),
             Self::Validate(args) => return offline::validate(&args),
             Self::Test(args) => return offline::test(&args),
@@ -112,9 +133,21 @@ async fn save(args: FileArgs, method: Method) -> anyhow::Result<()> {
         return Err(anyhow!("the hook is not valid\n{}", lines.join("\n")));
     }
     let client = args.server.client()?;
-    client.call(method.clone(), &hook_path(&name), Some(file.value())).await?;
-    println!("{} {name}", if method == Method::PUT { "created" } else { "updated" });
-    print_bindings(&client, &name).await
+    let saved = client.call(method.clone(), &hook_path(&name), Some(file.value())).await?;
+    let done = if method == Method::PUT { "created" } else { "updated" };
+    print_hook(&client, args.server.output, &name, &saved, format!("{done} {name}")).await
+}
+
+/// Shows a definition to programs, and to people a text and the bindings that do not stand.
+async fn print_hook(
+    client: &Client,
+    output: Output,
+    name: &HookName,
+    definition: &Value,
+    text: String,
+) -> anyhow::Result<()> {
+    output.print(definition, || text)?;
+    if output == Output::Text { print_bindings(client, name).await } else { Ok(()) }
 }
 
 /// Tells which bindings do not stand; says nothing when all do.
@@ -140,8 +173,7 @@ async fn print_bindings(client: &Client, name: &HookName) -> anyhow::Result<()> 
 async fn show(args: NameArgs) -> anyhow::Result<()> {
     let client = args.server.client()?;
     let definition = client.call(Method::GET, &hook_path(&args.name), None).await?;
-    println!("{}", serde_json::to_string_pretty(&definition)?);
-    print_bindings(&client, &args.name).await
+    print_hook(&client, args.server.output, &args.name, &definition, format!("{definition:#}")).await
 }
 
 async fn list(args: ListArgs) -> anyhow::Result<()> {
@@ -159,6 +191,7 @@ async fn list(args: ListArgs) -> anyhow::Result<()> {
                 .collect()
         }
     };
+    let mut all = Vec::new();
     for group in groups {
         let answer = match client.call(Method::GET, &format!("/hooks/{group}"), None).await {
             // Its last hook may have been deleted since.
@@ -171,21 +204,18 @@ async fn list(args: ListArgs) -> anyhow::Result<()> {
             }
             answer => answer?,
         };
-        for hook in answer["hooks"].as_array().into_iter().flatten() {
-            let field = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-            println!(
-                "{}/{}\t{}",
-                field(&hook["hookGroupId"]),
-                field(&hook["hookId"]),
-                field(&hook["metadata"]["name"])
-            );
-        }
+        all.extend(answer["hooks"].as_array().cloned().unwrap_or_default());
     }
-    Ok(())
+    let line = |hook: &Value| {
+        let field = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let [group, id, name] = [&hook["hookGroupId"], &hook["hookId"], &hook["metadata"]["name"]].map(field);
+        format!("{group}/{id}\t{name}")
+    };
+    let text = || all.iter().map(line).collect::<Vec<_>>().join("\n");
+    args.server.output.print(&serde_json::json!({ "hooks": all }), text)
 }
 
 async fn delete(args: NameArgs) -> anyhow::Result<()> {
     args.server.client()?.call(Method::DELETE, &hook_path(&args.name), None).await?;
-    println!("deleted {}", args.name);
-    Ok(())
+    args.server.output.print(&serde_json::json!({}), || format!("deleted {}", args.name))
 }

@@ -16,8 +16,9 @@ use pulse::Transport;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{Api, local_only};
-use crate::config::{Config, ConfigError, loopback_only};
+use crate::api::{self, Api};
+use crate::auth::Authenticator;
+use crate::config::{Config, ConfigError};
 use crate::queue::{QueueService, Taskcluster};
 use crate::router::{Parts, Router};
 use crate::server::serve;
@@ -30,10 +31,11 @@ const DRAIN: Duration = Duration::from_secs(20);
 pub async fn run_router(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
     let mut errors = Vec::new();
     errors.extend(not_embedded(&config, "router").err());
-    errors.extend(loopback_only("api.listen", config.api.listen).err());
     let key = config.task_id_key().map_err(|error| errors.push(error)).ok();
     let queue = Taskcluster::new(&config.queue).map_err(|error| errors.push(error.to_string())).ok();
-    let (Some(key), Some(queue), true) = (key, queue, errors.is_empty()) else {
+    let authenticator = config.authenticator().map_err(|more| errors.extend(more)).ok();
+    let (Some(key), Some(queue), Some(authenticator), true) = (key, queue, authenticator, errors.is_empty())
+    else {
         return Err(ConfigError(errors).into());
     };
     let listener = listen("api.listen", config.api.listen).await?;
@@ -43,8 +45,9 @@ pub async fn run_router(config: Config, stop: CancellationToken) -> anyhow::Resu
         () = stop.cancelled() => return Ok(()),
     };
     let transport = open_transport(&config, Path::new("."), "router")?;
-    let role = RouterRole::start(&config, store, transport.clone(), Arc::new(queue), key).await?;
-    let routes = role.api.routes(&config.api).layer(axum::middleware::from_fn(local_only::local_only));
+    let role =
+        RouterRole::start(&config, store, transport.clone(), Arc::new(queue), key, authenticator).await?;
+    let routes = role.api.routes();
     tracing::info!(address = %listener.local_addr()?, "router started");
     serve(listener, routes, stop).await;
     drained(async {
@@ -130,19 +133,29 @@ impl RouterRole {
         transport: Arc<dyn Transport>,
         queue: Arc<dyn QueueService>,
         task_id_key: Vec<u8>,
+        authenticator: Authenticator,
     ) -> anyhow::Result<Self> {
         let router = Router::start(Parts {
             store: store.clone(),
             transport,
             queue,
-            task_id_key,
+            task_id_key: task_id_key.clone(),
             user: config.pulse.user.clone(),
             queue_kind: config.pulse.queue_type,
             router: config.router.clone(),
             limits: config.limits.clone(),
         })
         .await?;
-        Ok(Self { api: Api::new(store.clone(), router.clone()), store, router })
+        let api = Api::new(api::Parts {
+            config: &config.api,
+            user: &config.pulse.user,
+            store: store.clone(),
+            router: router.clone(),
+            authenticator: Arc::new(authenticator),
+            task_id_key: &task_id_key,
+        })
+        .await?;
+        Ok(Self { api, store, router })
     }
 
     async fn stop(&self) {

@@ -184,6 +184,11 @@ impl Authenticator {
         Self { source: Source::Open, nonces: nonce::Nonces::default() }
     }
 
+    /// Whether everybody may do everything.
+    pub fn is_open(&self) -> bool {
+        matches!(self.source, Source::Open)
+    }
+
     /// Who calls, and what they may do.
     pub async fn authenticate(&self, call: &Call<'_>) -> Result<Identity, AuthError> {
         self.authenticate_at(call, SystemTime::now()).await

@@ -92,13 +92,16 @@ impl Cli {
                 return ExitCode::FAILURE;
             }
         };
-        match runtime.block_on(self.command.run()) {
+        let code = match runtime.block_on(self.command.run()) {
             Ok(code) => code,
             Err(error) => {
                 eprintln!("pulsehook: {error:#}");
                 ExitCode::FAILURE
             }
-        }
+        };
+        // What still blocks a thread (a standby that waits for the store, say) is of no use to anybody now.
+        runtime.shutdown_background();
+        code
     }
 
     fn start_logging(&self) {

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::router::decide::Limits;
-use crate::{api, queue, router, store};
+use crate::{api, auth, queue, router, store};
 
 /// The defaults, with every option explained.
 pub const DEFAULTS: &str = include_str!("../config/pulsehook.toml");
@@ -34,6 +34,8 @@ pub struct Config {
     pub queue: queue::Config,
     /// `[api]`.
     pub api: api::Config,
+    /// `[auth]`.
+    pub auth: auth::Config,
     /// `[bridge]`.
     pub bridge: bridge::Config,
     /// `[keys]`.
@@ -52,7 +54,7 @@ pub struct ConfigError(pub Vec<String>);
 /// The shortest key for task ids, in bytes: 128 bits if it is random hex.
 const SHORTEST_KEY: usize = 32;
 
-const SECTIONS: [&str; 8] = ["pulse", "store", "queue", "api", "bridge", "keys", "router", "limits"];
+const SECTIONS: [&str; 9] = ["pulse", "store", "queue", "api", "auth", "bridge", "keys", "router", "limits"];
 
 impl Config {
     /// Reads the layers. `file` is optional; `environment` gives the variables.
@@ -101,6 +103,10 @@ impl Config {
         let store = section::<store::Config>(layers, "store", &mut errors);
         let queue = section::<queue::Config>(layers, "queue", &mut errors);
         let api = section::<api::Config>(layers, "api", &mut errors);
+        if let Some(Err(error)) = api.as_ref().map(api::Config::check) {
+            errors.push(error);
+        }
+        let auth = section::<auth::Config>(layers, "auth", &mut errors);
         let bridge = section::<bridge::Config>(layers, "bridge", &mut errors);
         let keys = section::<Keys>(layers, "keys", &mut errors);
         let router = section::<router::Config>(layers, "router", &mut errors);
@@ -108,19 +114,34 @@ impl Config {
             Err(config::ConfigError::NotFound(_)) => Some(Limits::default()),
             _ => section::<Limits>(layers, "limits", &mut errors),
         };
-        match (pulse, store, queue, api, bridge, keys, router, limits) {
+        match (pulse, store, queue, api, auth, bridge, keys, router, limits) {
             (
                 Some(pulse),
                 Some(store),
                 Some(queue),
                 Some(api),
+                Some(auth),
                 Some(bridge),
                 Some(keys),
                 Some(router),
                 Some(limits),
-            ) if errors.is_empty() => Ok(Config { pulse, store, queue, api, bridge, keys, router, limits }),
+            ) if errors.is_empty() => {
+                Ok(Config { pulse, store, queue, api, auth, bridge, keys, router, limits })
+            }
             _ => Err(ConfigError(errors)),
         }
+    }
+
+    /// Who tells callers apart: as `[auth]` says, with the deployment of `[queue]`.
+    pub fn authenticator(&self) -> Result<auth::Authenticator, Vec<String>> {
+        let deployment = auth::Deployment {
+            root_url: &self.queue.root_url,
+            client_id: &self.queue.client_id,
+            access_token: &self.queue.access_token,
+            certificate: &self.queue.certificate,
+        };
+        auth::Authenticator::new(&self.auth, deployment)
+            .map_err(|errors| errors.into_iter().map(|error| error.to_string()).collect())
     }
 
     /// The key for task ids, long enough to be one.

@@ -22,16 +22,19 @@ mod retention;
 pub mod scheduler;
 mod submit;
 pub mod trigger;
+pub mod triggering;
 mod undeliverable;
+mod waiters;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use futures_util::stream::{self, StreamExt as _};
 use pulse::{Delivery, Event as PulseEvent, QueueKind, Transport, naming};
 use serde::Deserialize;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -108,6 +111,17 @@ struct Settings {
     workers: Arc<Workers>,
 }
 
+/// Whether messages are taken from the broker, which depends on how long the queue service has been down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Taking {
+    Yes,
+    /// Consumers are being cancelled. What arrives is kept: sent back it would arrive again at once, and each time counts
+    /// towards the delivery limit.
+    Ending,
+    /// There are no consumers; what is not recorded goes back, once.
+    No,
+}
+
 struct Inner {
     store: Store,
     transport: Arc<dyn Transport>,
@@ -123,14 +137,17 @@ struct Inner {
     deciders: deciders::Deciders,
     submitter: submit::Submitter,
     events: events::Events,
+    waiters: Arc<waiters::Waiters>,
     /// The sink of every hook's consumer.
     deliveries: mpsc::Sender<Delivery>,
-    /// The queue service has been down for long: consumers are cancelled, deliveries go back.
-    returning: AtomicBool,
+    /// Whether messages are taken from the broker.
+    taking: watch::Sender<Taking>,
     /// Added to a connection's generation: the epoch, which grows over restarts.
-    epoch_base: AtomicI64,
+    epoch_base: i64,
     /// The current connection.
     generation: AtomicU64,
+    /// The highest number that a delivery of it carried: a consumer that the broker ended goes on under a later one.
+    latest_generation: AtomicU64,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -149,6 +166,9 @@ const SETTLED: usize = 4_096;
 
 /// Pending fires that are read at once at start.
 const RECOVERED_AT_ONCE: u32 = 1_000;
+
+/// Consumers that are started or cancelled at the same time when the queue service goes or comes.
+const CONSUMERS_AT_ONCE: usize = 64;
 
 /// A connection's row says this often that it is alive.
 const EPOCH_EVERY: Duration = Duration::from_secs(5);
@@ -187,10 +207,12 @@ impl Router {
             deciders: deciders::Deciders::start().map_err(|error| StoreError::Sqlite(error.to_string()))?,
             submitter: submit::Submitter::new(parts.router.submissions_per_hook as usize, settled),
             events: Default::default(),
+            waiters: Default::default(),
             deliveries,
-            returning: AtomicBool::new(false),
-            epoch_base: AtomicI64::new(parts.store.last_epoch().await?),
+            taking: watch::Sender::new(Taking::Yes),
+            epoch_base: parts.store.begin_epochs(now_ms()).await?,
             generation: AtomicU64::new(1),
+            latest_generation: AtomicU64::new(1),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             store: parts.store,
@@ -373,7 +395,7 @@ impl Inner {
 
     /// The epoch of a connection: greater than that of every earlier connection of this store.
     fn epoch(&self, generation: u64) -> i64 {
-        self.epoch_base.load(Ordering::Acquire) + generation as i64
+        self.epoch_base + generation as i64
     }
 
     async fn keep_epoch(self: Arc<Self>) {
@@ -381,8 +403,10 @@ impl Inner {
         loop {
             if *status.borrow_and_update() == pulse::Status::Up {
                 let now = now_ms();
-                let epoch = self.epoch(self.generation.load(Ordering::Acquire));
-                if let Err(error) = self.store.epoch_seen(epoch, now, now - EPOCH_KEPT).await {
+                let first = self.generation.load(Ordering::Acquire);
+                let last = self.latest_generation.load(Ordering::Acquire).max(first);
+                let epochs = self.epoch(first)..=self.epoch(last);
+                if let Err(error) = self.store.epochs_seen(epochs, now, now - EPOCH_KEPT).await {
                     tracing::error!(%error, "cannot record that the connection is alive");
                 }
             }
@@ -471,7 +495,7 @@ impl Inner {
             let patience = Duration::from_secs(self.config.router.return_after_seconds);
             loop {
                 let down = self.gate.down_for();
-                let returning = self.returning.load(Ordering::Acquire);
+                let returning = *self.taking.borrow() != Taking::Yes;
                 if !returning && down.is_some_and(|down| down >= patience) {
                     self.set_consuming(false).await;
                 } else if returning && (down.is_none() || self.nothing_to_try()) {
@@ -493,21 +517,25 @@ impl Inner {
     }
 
     async fn set_consuming(self: &Arc<Self>, consuming: bool) {
-        self.returning.store(!consuming, Ordering::Release);
+        let first = if consuming { Taking::Yes } else { Taking::Ending };
+        self.taking.send_replace(first);
         tracing::info!(consuming, "the queue service decides whether messages are taken");
         let prefetch = self.prefetch();
-        for hook in self.registry.all() {
-            if hook.hook.paused == Some(true) {
-                continue;
-            }
-            let done = if consuming {
-                self.transport.consume(&hook.queue, prefetch, self.deliveries.clone()).await
-            } else {
-                self.transport.cancel(&hook.queue).await
-            };
-            if let Err(error) = done {
-                tracing::debug!(hook = %hook.name, %error, "will be done when the broker is back");
-            }
+        let hooks = self.registry.all().into_iter().filter(|hook| hook.hook.paused != Some(true));
+        stream::iter(hooks)
+            .for_each_concurrent(CONSUMERS_AT_ONCE, async |hook| {
+                let done = if consuming {
+                    self.transport.consume(&hook.queue, prefetch, self.deliveries.clone()).await
+                } else {
+                    self.transport.cancel(&hook.queue).await
+                };
+                if let Err(error) = done {
+                    tracing::debug!(hook = %hook.name, %error, "will be done when the broker is back");
+                }
+            })
+            .await;
+        if !consuming {
+            self.taking.send_replace(Taking::No);
         }
     }
 }

@@ -7,6 +7,7 @@
 //!
 //! One router at a time owns a store: a lock file beside it makes a second one wait (a standby).
 
+mod audit;
 mod binding;
 mod decision;
 mod epoch;
@@ -16,6 +17,7 @@ mod meta;
 mod retention;
 mod schedule;
 mod schema;
+mod token;
 mod writer;
 
 use std::fs::File;
@@ -25,6 +27,7 @@ use std::sync::{Arc, Mutex};
 use rusqlite::{Connection, OpenFlags};
 use serde::Deserialize;
 
+pub use audit::AuditRow;
 pub use decision::DecisionRow;
 pub use fire::{
     Ended, FireRow, FireState, FireSummary, NewFire, PendingFire, Recorded, Rendering, StoredMessage,
@@ -50,6 +53,15 @@ pub enum StoreError {
     Full {
         /// The SQLite file.
         path: String,
+    },
+    /// The disk does not do what it should, or a quota or limit is reached (which SQLite cannot tell apart): nothing was
+    /// written; try again when it works.
+    #[error("the store {path} cannot be read or written ({reason}): look at its disk, quota and limits")]
+    Disk {
+        /// The SQLite file.
+        path: String,
+        /// SQLite's reason.
+        reason: String,
     },
     /// The file was written by a newer pulsehook.
     #[error("the store {path} has format {found}, this pulsehook knows up to {known}: use the newer version")]
@@ -77,10 +89,24 @@ pub enum StoreError {
     Closed,
 }
 
+impl StoreError {
+    /// The same, naming the file.
+    fn of(self, path: &str) -> Self {
+        match self {
+            Self::Full { .. } => Self::Full { path: path.to_owned() },
+            Self::Disk { reason, .. } => Self::Disk { path: path.to_owned(), reason },
+            other => other,
+        }
+    }
+}
+
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
             Some(rusqlite::ErrorCode::DiskFull) => StoreError::Full { path: String::new() },
+            Some(rusqlite::ErrorCode::SystemIoFailure) => {
+                StoreError::Disk { path: String::new(), reason: error.to_string() }
+            }
             _ => StoreError::Sqlite(error.to_string()),
         }
     }
@@ -160,7 +186,7 @@ impl Store {
             let connection = inner.reader()?;
             let result = job(&connection);
             inner.give_back(connection);
-            result
+            result.map_err(|error| error.of(&inner.path.display().to_string()))
         })
         .await
         .map_err(|error| StoreError::Sqlite(error.to_string()))?

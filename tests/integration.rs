@@ -1,5 +1,9 @@
 //! The integration tests: the real binary, real processes, a real broker, through the front door.
 
+#![allow(clippy::unwrap_used)]
+
+#[path = "integration/api.rs"]
+mod api;
 #[path = "integration/cron_dialect.rs"]
 mod cron_dialect;
 #[path = "integration/dead_letters.rs"]

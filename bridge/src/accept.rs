@@ -187,6 +187,8 @@ impl Shared {
                     let accepted = Accepted::published(id, &message.exchange, key, routed);
                     return Ok(Answered { accepted, repeated: false });
                 }
+                // Missing exchanges and rights come back; the spool tells those from a message that nobody can take.
+                Err(NotPublished::Refused(reason)) if self.spool.is_some() => reason,
                 Err(NotPublished::Refused(reason)) => {
                     return Err(Refusal::NotPublishable(format!("the broker refuses the message: {reason}")));
                 }
@@ -262,7 +264,7 @@ impl Shared {
             Some(first) => {
                 counter!("pulsehook_bridge_repeated_bodies_total", "source" => source.name.clone())
                     .increment(1);
-                warn!(source = %source.name, message_id = %event.message_id, first, "a body came again under another delivery id");
+                info!(source = %source.name, message_id = %event.message_id, first, "a body came again under another delivery id");
                 if source.refuse_repeats {
                     return Err(Refusal::Repeated(first));
                 }

@@ -161,6 +161,8 @@ mod tests {
         assert!(URLENCODED.parse(Bytes::from_static(b"payload={broken")).is_err());
         assert!(JSON.parse(Bytes::from_static(b"{\"a\": \xff}")).is_err());
         assert!(JSON.parse(Bytes::new()).is_err());
+        // Deep nesting is an error and not the end of the process.
+        assert!(JSON.parse(Bytes::from("[".repeat(1 << 20))).is_err());
     }
 
     #[test]

@@ -218,7 +218,7 @@ pub struct SourceConfig {
     /// Refuses, instead of only flagging, a body that came before under another delivery id that is not signed.
     #[serde(default)]
     pub refuse_repeats: bool,
-    /// Instead of the bridge's `merge_seconds`.
+    /// Instead of the bridge's `merge_seconds`; with `coalesce` it is 0 unless given here.
     #[serde(default)]
     pub merge_seconds: Option<u64>,
     /// Instead of `limits.source_per_second`.

@@ -2,6 +2,10 @@
 //! each other. Also lets go of what coalescing held back, once its time has come.
 //!
 //! One at a time per source, since a lost connection in the middle of a pipeline would put the later before the earlier.
+//!
+//! A refusal is hardly ever the message's fault: the exchange is missing, or a right. Such an event waits like one that
+//! meets no broker. Only when it is refused again and again while the broker takes the next one is it set aside, so that
+//! it does not block its source for ever.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -21,6 +25,9 @@ const BATCH: u32 = 64;
 
 /// First and longest pause after a failed attempt.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+
+/// After so many refusals of one event in a row the next one is tried, to tell whose fault it is.
+const REFUSALS: u32 = 3;
 
 /// How often the wall clock is looked at for held events: it may jump.
 const LOOK: Duration = Duration::from_secs(1);
@@ -76,17 +83,25 @@ pub async fn run(spool: Arc<Spool>, publisher: Arc<Publisher>, now: Now, stop: C
     while workers.join_next().await.is_some() {}
 }
 
+/// An event that the broker refuses, and how often it has.
+#[derive(Default)]
+struct Refused {
+    id: i64,
+    times: u32,
+}
+
 /// Publishes a source's events until none is left.
 async fn drain(spool: &Spool, publisher: &Publisher, source: &str) {
     let mut status = publisher.status();
     let mut pause = PAUSE.0;
     let mut published = 0_u64;
+    let mut refused = Refused::default();
     while spool.holds(source) {
         // An error means that the transport is gone for good; the process is stopping.
         if status.wait_for(|status| *status == Status::Up).await.is_err() {
             return;
         }
-        match drain_batch(spool, publisher, source).await {
+        match drain_batch(spool, publisher, source, &mut refused).await {
             Ok(0) => tokio::time::sleep(PAUSE.0).await,
             Ok(events) => {
                 published += events;
@@ -103,29 +118,47 @@ async fn drain(spool: &Spool, publisher: &Publisher, source: &str) {
 }
 
 /// Publishes some events in order; those before a failure are forgotten all the same.
-async fn drain_batch(spool: &Spool, publisher: &Publisher, source: &str) -> Result<u64, String> {
+async fn drain_batch(
+    spool: &Spool,
+    publisher: &Publisher,
+    source: &str,
+    refused: &mut Refused,
+) -> Result<u64, String> {
     let text = |error: SpoolError| error.to_string();
     let batch = spool.oldest(source, BATCH).await.map_err(text)?;
     let mut published = Vec::with_capacity(batch.len());
     let mut failure = None;
-    for stored in batch {
-        match publisher.publish_patiently(&stored.message).await {
-            Ok(_) => published.push(stored.id),
+    let mut left = batch.into_iter();
+    while let Some(stored) = left.next() {
+        let reason = match publisher.publish_patiently(&stored.message).await {
+            Ok(_) => {
+                published.push(stored.id);
+                continue;
+            }
+            Err(NotPublished::Unavailable(reason)) => reason,
             Err(NotPublished::Refused(reason)) => {
-                let id = stored.message.properties.message_id.as_deref().unwrap_or_default();
-                error!(
-                    source,
-                    message_id = id,
-                    reason,
-                    "the broker will never take a spooled event; it is set aside"
-                );
-                spool.refuse(source, stored.id, reason).await.map_err(text)?;
+                let before = if refused.id == stored.id { refused.times } else { 0 };
+                *refused = Refused { id: stored.id, times: before + 1 };
+                if refused.times >= REFUSALS
+                    && let Some(next) = left.next()
+                    && publisher.publish_patiently(&next.message).await.is_ok()
+                {
+                    let id = stored.message.properties.message_id.as_deref().unwrap_or_default();
+                    error!(
+                        source,
+                        message_id = id,
+                        reason,
+                        "the broker takes the next event and not this one; it is set aside"
+                    );
+                    published.push(next.id);
+                    spool.refuse(source, stored.id, reason).await.map_err(text)?;
+                    continue;
+                }
+                reason
             }
-            Err(NotPublished::Unavailable(reason)) => {
-                failure = Some(reason);
-                break;
-            }
-        }
+        };
+        failure = Some(reason);
+        break;
     }
     let events = published.len() as u64;
     spool.remove(source, published).await.map_err(text)?;

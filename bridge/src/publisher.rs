@@ -59,8 +59,12 @@ impl Publisher {
         if let Status::Down { reason } = status {
             return Err(NotPublished::Unavailable(reason));
         }
+        pulse::crash::point("bridge.verified");
         match tokio::time::timeout(timeout, self.transport.publish(message, true)).await {
-            Ok(Ok(published)) => Ok(published.routed),
+            Ok(Ok(published)) => {
+                pulse::crash::point("bridge.confirmed");
+                Ok(published.routed)
+            }
             Ok(Err(PublishError::Unavailable(reason))) => Err(NotPublished::Unavailable(reason)),
             Ok(Err(PublishError::Refused(reason))) => Err(NotPublished::Refused(reason)),
             Err(_) => Err(NotPublished::Unavailable(format!("no confirm within {timeout:?}"))),

@@ -209,7 +209,12 @@ impl Source {
                 filter,
                 coalesce,
                 refuse_repeats: config.refuse_repeats,
-                merge_window: Duration::from_secs(config.merge_seconds.unwrap_or(bridge.merge_seconds)),
+                // Coalescing counts repeats itself, so it must see them.
+                merge_window: Duration::from_secs(match (config.merge_seconds, &config.coalesce) {
+                    (Some(seconds), _) => seconds,
+                    (None, Some(_)) => 0,
+                    (None, None) => bridge.merge_seconds,
+                }),
                 limits: SourceLimits::new(
                     config.per_second.unwrap_or(bridge.limits.source_per_second),
                     config.burst.unwrap_or(bridge.limits.source_burst),

@@ -174,13 +174,13 @@ impl Spool {
     /// # Errors
     /// See [`SpoolError`]; then nothing was kept.
     pub async fn append(&self, source: &str, message: &Message, now: i64) -> Result<(), SpoolError> {
+        // A place in the queue first: from the count to the hand-over nothing waits, so a sender that goes away meanwhile
+        // leaves no count behind.
+        let place = self.jobs()?.reserve().await.map_err(|_| gone())?;
         let size = self.reserve(source, message, now)?;
         let (reply, answer) = oneshot::channel();
-        self.ask(
-            Job::Append { source: source.to_owned(), message: message.clone(), size, now, reply },
-            answer,
-        )
-        .await?
+        place.send(Job::Append { source: source.to_owned(), message: message.clone(), size, now, reply });
+        answer.await.map_err(|_| gone())?
     }
 
     /// Keeps an event until `due` (Unix milliseconds) as the latest of its `key`, in place of the one before; returns
@@ -272,9 +272,12 @@ impl Spool {
     }
 
     async fn ask<T>(&self, job: Job, answer: oneshot::Receiver<T>) -> Result<T, SpoolError> {
-        let gone = || SpoolError::Failed("its thread has ended".to_owned());
-        self.jobs.as_ref().ok_or_else(gone)?.send(job).await.map_err(|_| gone())?;
+        self.jobs()?.send(job).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())
+    }
+
+    fn jobs(&self) -> Result<&mpsc::Sender<Job>, SpoolError> {
+        self.jobs.as_ref().ok_or_else(gone)
     }
 }
 
@@ -287,6 +290,10 @@ impl Drop for Spool {
             let _ = thread.join();
         }
     }
+}
+
+fn gone() -> SpoolError {
+    SpoolError::Failed("its thread has ended".to_owned())
 }
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {

@@ -1,7 +1,10 @@
 //! Errors as Taskcluster services answer them: `{code, message, requestInfo}`.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use axum::Json;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
@@ -19,6 +22,10 @@ pub enum Code {
     InputValidationError,
     /// The body is not acceptable for another reason.
     InputError,
+    /// The credentials are not good.
+    AuthenticationFailed,
+    /// The caller may not do this.
+    InsufficientScopes,
     /// No such hook, group or route.
     ResourceNotFound,
     /// Another definition stands under the name.
@@ -31,6 +38,8 @@ pub enum Code {
     Forbidden,
     /// Ours.
     InternalServerError,
+    /// Something that is needed does not answer; the same call may work in a moment.
+    ServiceUnavailable,
 }
 
 impl Code {
@@ -40,12 +49,14 @@ impl Code {
             | Self::InvalidRequestArguments
             | Self::InputValidationError
             | Self::InputError => StatusCode::BAD_REQUEST,
-            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::AuthenticationFailed => StatusCode::UNAUTHORIZED,
+            Self::InsufficientScopes | Self::Forbidden => StatusCode::FORBIDDEN,
             Self::ResourceNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestConflict => StatusCode::CONFLICT,
             Self::InputTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::InternalServerError => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::ServiceUnavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 }
@@ -55,24 +66,48 @@ impl Code {
 pub struct ApiError {
     code: Code,
     message: String,
+    retry_after: Option<Duration>,
     request: RequestInfo,
 }
 
-/// What was asked: the method's name and its parameters, for `requestInfo`.
+/// What was asked: the method's name, its parameters and its body, for `requestInfo`.
 #[derive(Debug, Default, Clone)]
 pub struct RequestInfo {
-    /// Name in the API reference, e.g. `createHook`.
-    pub method: &'static str,
-    /// Parameters of the path.
-    pub params: Map<String, Value>,
-    /// The body, where there is one.
-    pub payload: Value,
+    method: &'static str,
+    params: Map<String, Value>,
+    payload: Value,
+}
+
+/// The parameter of the route that is a secret.
+const SECRET_PARAMETER: &str = "token";
+
+/// Bodies that are longer than this are not sent back.
+const LONGEST_PAYLOAD: usize = 16 << 10;
+
+impl RequestInfo {
+    /// Nothing but the name in the API reference, e.g. `createHook`.
+    pub(super) fn new(method: &'static str) -> Self {
+        Self { method, ..Self::default() }
+    }
+
+    /// Parameters of the path; a token is left out.
+    pub(super) fn set_params(&mut self, params: &BTreeMap<String, String>) {
+        let shown = params.iter().filter(|(name, _)| *name != SECRET_PARAMETER);
+        self.params = shown.map(|(name, value)| (name.clone(), value.clone().into())).collect();
+    }
+
+    /// The body, if it is not long.
+    pub(super) fn set_payload(&mut self, payload: &Value) {
+        if payload.to_string().len() <= LONGEST_PAYLOAD {
+            self.payload = payload.clone();
+        }
+    }
 }
 
 impl ApiError {
     /// An error with a message for the caller.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), request: RequestInfo::default() }
+        Self { code, message: message.into(), retry_after: None, request: RequestInfo::default() }
     }
 
     /// Problems of a document, a line each.
@@ -81,8 +116,14 @@ impl ApiError {
         Self::new(code, format!("{what}:\n\n{}", lines.join("\n")))
     }
 
+    /// The same error, with when to come back.
+    pub(super) fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
     /// The same error with what was asked.
-    pub fn of(mut self, request: &RequestInfo) -> Self {
+    pub(super) fn of(mut self, request: &RequestInfo) -> Self {
         self.request = request.clone();
         self
     }
@@ -107,14 +148,23 @@ impl IntoResponse for ApiError {
                 "time": chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
             },
         });
-        (self.code.status(), Json(body)).into_response()
+        let mut response = (self.code.status(), Json(body)).into_response();
+        let headers = response.headers_mut();
+        if self.code == Code::AuthenticationFailed {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Hawk"));
+        }
+        if let Some(wait) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+        }
+        response
     }
 }
 
-pub(super) async fn no_such_route(uri: axum::http::Uri) -> ApiError {
-    ApiError::new(Code::ResourceNotFound, format!("there is no {} here", uri.path()))
+/// Says nothing of the path: there may be a token in it.
+pub(super) async fn no_such_route() -> ApiError {
+    ApiError::new(Code::ResourceNotFound, "there is no such path; /api/hooks/v1/openapi.json lists all")
 }
 
-pub(super) async fn no_such_method(method: axum::http::Method, uri: axum::http::Uri) -> ApiError {
-    ApiError::new(Code::MethodNotAllowed, format!("{} does not take {method}", uri.path()))
+pub(super) async fn no_such_method(method: axum::http::Method) -> ApiError {
+    ApiError::new(Code::MethodNotAllowed, format!("this path does not take {method}"))
 }

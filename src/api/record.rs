@@ -1,63 +1,32 @@
 //! What a hook did: its fires, its status, what became of messages that did not fire, the health of its bindings.
 
-use axum::Json;
-use axum::extract::{Path, Query, State};
-use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::hooks::{find, named};
-use super::{Api, ApiError, Code};
+use super::endpoint::Call;
+use super::hooks::find;
+use super::{ApiError, Code};
 use crate::hook::HookName;
 use crate::store::{FireRow, FireState};
 
 /// Entries of a page, by default and at most.
 const PAGE: u32 = 1_000;
 
-/// Query of a paged list.
-#[derive(Debug, Default, Deserialize)]
-pub(super) struct Page {
-    #[serde(rename = "continuationToken")]
-    continuation_token: Option<String>,
-    limit: Option<u32>,
-}
-
-impl Page {
-    pub(super) fn limit(&self) -> u32 {
-        self.limit.unwrap_or(PAGE).clamp(1, PAGE)
-    }
-
-    pub(super) fn before(&self) -> Result<Option<i64>, ApiError> {
-        self.continuation_token
-            .as_deref()
-            .map(|token| {
-                token.parse().map_err(|_| {
-                    ApiError::new(Code::InvalidRequestArguments, "continuationToken is not one of ours")
-                })
-            })
-            .transpose()
-    }
-}
-
-pub(super) async fn last_fires(
-    State(api): State<Api>,
-    Path(path): Path<(String, String)>,
-    Query(page): Query<Page>,
-) -> Result<Json<Value>, ApiError> {
-    let (name, info) = named("listLastFires", path)?;
-    let row = find(&api, &name, &info).await?;
-    let before = page.before().map_err(|error| error.of(&info))?;
-    let fires = api.inner.store.fires(row.incarnation, before, page.limit() + 1).await?;
+pub(super) async fn last_fires(call: Call) -> Result<Value, ApiError> {
+    let (name, api) = (call.name()?, &call.api);
+    let row = find(api, &name).await?;
+    let (before, limit) = (call.before(), call.limit(PAGE));
+    let fires = api.inner.store.fires(row.incarnation, before, limit + 1).await?;
     if fires.is_empty() && before.is_none() {
-        return Err(ApiError::new(Code::ResourceNotFound, format!("hook {name} has not fired yet")).of(&info));
+        return Err(ApiError::new(Code::ResourceNotFound, format!("hook {name} has not fired yet")));
     }
-    let more = fires.len() > page.limit() as usize;
-    let shown = &fires[..fires.len().min(page.limit() as usize)];
+    let more = fires.len() > limit as usize;
+    let shown = &fires[..fires.len().min(limit as usize)];
     let mut answer =
         json!({ "lastFires": shown.iter().map(|fire| last_fire(&name, fire)).collect::<Vec<_>>() });
     if let (true, Some(last)) = (more, shown.last()) {
         answer["continuationToken"] = json!(last.id.to_string());
     }
-    Ok(Json(answer))
+    Ok(answer)
 }
 
 /// A fire as Taskcluster Hooks shows it. A fire that is still under way counts as a success with the task state `pending`:
@@ -76,12 +45,9 @@ fn last_fire(name: &HookName, fire: &FireRow) -> Value {
     })
 }
 
-pub(super) async fn status(
-    State(api): State<Api>,
-    Path(path): Path<(String, String)>,
-) -> Result<Json<Value>, ApiError> {
-    let (name, info) = named("getHookStatus", path)?;
-    let row = find(&api, &name, &info).await?;
+pub(super) async fn status(call: Call) -> Result<Value, ApiError> {
+    let (name, api) = (call.name()?, &call.api);
+    let row = find(api, &name).await?;
     let last = api.inner.store.fires(row.incarnation, None, 1).await?;
     let last = match last.first() {
         None => json!({ "result": "no-fire" }),
@@ -96,15 +62,12 @@ pub(super) async fn status(
     if let Some(next) = api.inner.router.upcoming(&row, 1).await?.next.first() {
         answer["nextScheduledDate"] = json!(time(next.timestamp_millis()));
     }
-    Ok(Json(answer))
+    Ok(answer)
 }
 
-pub(super) async fn bindings(
-    State(api): State<Api>,
-    Path(path): Path<(String, String)>,
-) -> Result<Json<Value>, ApiError> {
-    let (name, info) = named("listBindings", path)?;
-    find(&api, &name, &info).await?;
+pub(super) async fn bindings(call: Call) -> Result<Value, ApiError> {
+    let (name, api) = (call.name()?, &call.api);
+    find(api, &name).await?;
     let health = api.inner.router.health(&name);
     let bindings: Vec<Value> = health
         .bindings
@@ -126,17 +89,13 @@ pub(super) async fn bindings(
     if let Some(error) = health.error {
         answer["queueError"] = json!(error);
     }
-    Ok(Json(answer))
+    Ok(answer)
 }
 
-pub(super) async fn decisions(
-    State(api): State<Api>,
-    Path(path): Path<(String, String)>,
-    Query(page): Query<Page>,
-) -> Result<Json<Value>, ApiError> {
-    let (name, info) = named("listDecisions", path)?;
-    let row = find(&api, &name, &info).await?;
-    let rows = api.inner.store.decisions(row.incarnation, page.limit()).await?;
+pub(super) async fn decisions(call: Call) -> Result<Value, ApiError> {
+    let (name, api) = (call.name()?, &call.api);
+    let row = find(api, &name).await?;
+    let rows = api.inner.store.decisions(row.incarnation, call.limit(PAGE)).await?;
     let decisions: Vec<Value> = rows
         .iter()
         .map(|row| {
@@ -156,7 +115,7 @@ pub(super) async fn decisions(
             shown
         })
         .collect();
-    Ok(Json(json!({ "decisions": decisions })))
+    Ok(json!({ "decisions": decisions }))
 }
 
 pub(super) fn time(ms: i64) -> String {

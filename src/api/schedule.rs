@@ -1,33 +1,28 @@
 //! When a hook is due next.
 
-use axum::Json;
-use axum::extract::{Path, Query, State};
-use serde::Deserialize;
 use serde_json::Value;
 
-use super::hooks::{find, named};
-use super::{Api, ApiError, Code};
+use super::ApiError;
+use super::endpoint::Call;
+use super::hooks::find;
 
-/// Moments that are shown unless the caller says otherwise, and at most.
-const COUNT: (usize, usize) = (10, 1_000);
+/// Times that are shown unless the caller says otherwise.
+const COUNT: usize = 10;
 
-#[derive(Debug, Default, Deserialize)]
-pub(super) struct Count {
-    count: Option<usize>,
+/// Times that are shown at most.
+const MOST: usize = 1_000;
+
+/// The hook's next times and how far the scheduler has come.
+pub(super) async fn upcoming(call: Call) -> Result<Value, ApiError> {
+    let row = find(&call.api, &call.name()?).await?;
+    let count = call.query.get("count").and_then(|text| self::count(text).ok()).unwrap_or(COUNT);
+    Ok(call.api.inner.router.upcoming(&row, count).await?.to_json())
 }
 
-/// `GET …/schedule?count=`: the hook's next moments and how far the scheduler has come.
-pub(super) async fn upcoming(
-    State(api): State<Api>,
-    Path(path): Path<(String, String)>,
-    Query(query): Query<Count>,
-) -> Result<Json<Value>, ApiError> {
-    let (name, info) = named("hookSchedule", path)?;
-    let row = find(&api, &name, &info).await?;
-    let count = query.count.unwrap_or(COUNT.0);
-    if !(1..=COUNT.1).contains(&count) {
-        let message = format!("count must be between 1 and {}", COUNT.1);
-        return Err(ApiError::new(Code::InvalidRequestArguments, message).of(&info));
+/// How many times are asked for.
+pub(super) fn count(text: &str) -> Result<usize, &'static str> {
+    match text.parse() {
+        Ok(count @ 1..=MOST) => Ok(count),
+        _ => Err("it must be a number from 1 to 1000"),
     }
-    Ok(Json(api.inner.router.upcoming(&row, count).await?.to_json()))
 }

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{RouterRole, build_bridge, drained, listen, open_store, open_transport, start_bridge};
 use crate::api::local_only;
+use crate::auth::Authenticator;
 use crate::config::{Config, ConfigError, loopback_only};
 use crate::hook::HookFile;
 use crate::queue::{Taskcluster, local};
@@ -75,14 +76,16 @@ pub async fn run(mut config: Config, options: Options, stop: CancellationToken) 
     })?;
     let queue = Taskcluster::new(&config.queue)?;
     start_bridge(&bridge).await;
+    let everybody = Authenticator::open();
     let role =
-        RouterRole::start(&config, store, transport.clone(), Arc::new(queue), key.into_bytes()).await?;
+        RouterRole::start(&config, store, transport.clone(), Arc::new(queue), key.into_bytes(), everybody)
+            .await?;
     let example = example_hook(&role, &config.pulse.user).await?;
 
     greet(address, data, &secret_path, &secret, &example);
     let routes = role
         .api
-        .routes(&config.api)
+        .routes()
         .merge(bridge.routes())
         .merge(recorder.routes())
         .layer(axum::middleware::from_fn(local_only::local_only));

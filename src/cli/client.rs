@@ -9,12 +9,14 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::auth::service::{Limits, Service};
+use crate::auth::signer::Signer;
 use crate::hook::HookName;
 
 /// Answers beyond this are not read.
 const MAX_ANSWER: usize = 64 << 20;
 
-/// Where the API is.
+/// Where the API is. Who calls is in TASKCLUSTER_CLIENT_ID, TASKCLUSTER_ACCESS_TOKEN and, for temporary credentials,
+/// TASKCLUSTER_CERTIFICATE, as in Taskcluster's own tools; without them calls are not signed.
 #[derive(Debug, Clone, Args)]
 pub(super) struct ServerArgs {
     /// Root URL of the router: the API is at <URL>/api/hooks/v1.
@@ -25,6 +27,7 @@ pub(super) struct ServerArgs {
 pub(super) struct Client {
     service: Service,
     root_url: String,
+    signer: Option<Signer>,
 }
 
 /// An answer that is not a success.
@@ -46,7 +49,22 @@ impl ServerArgs {
                 concurrency: 8,
             },
         )?;
-        Ok(Client { service, root_url: self.root_url.clone() })
+        let signer = signer(&service)?;
+        Ok(Client { service, root_url: self.root_url.clone(), signer })
+    }
+}
+
+/// Signs with the credentials of the environment. Access tokens are not options: other users of a machine see those.
+fn signer(service: &Service) -> anyhow::Result<Option<Signer>> {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let (id, token) = (variable("TASKCLUSTER_CLIENT_ID"), variable("TASKCLUSTER_ACCESS_TOKEN"));
+    let certificate = variable("TASKCLUSTER_CERTIFICATE");
+    match (id, token) {
+        (Some(id), Some(token)) => {
+            Ok(Some(Signer::new(&id, &token, certificate.as_deref(), service.host(), service.port())?))
+        }
+        (Some(_), None) => bail!("TASKCLUSTER_CLIENT_ID is set, TASKCLUSTER_ACCESS_TOKEN is not"),
+        (None, _) => Ok(None),
     }
 }
 
@@ -64,6 +82,9 @@ impl Client {
             None => Bytes::new(),
         };
         let target = self.service.target(&format!("/api/hooks/v1{path}"));
+        if let Some(signer) = &self.signer {
+            headers.insert(header::AUTHORIZATION, signer.sign(method.as_str(), &target, None)?);
+        }
         let answer =
             self.service.call(method, target, headers, bytes, MAX_ANSWER).await.with_context(|| {
                 format!("cannot reach {} (--root-url says where the router is)", self.root_url)
@@ -73,7 +94,15 @@ impl Client {
             return Ok(value);
         }
         match value.get("message").and_then(Value::as_str) {
-            Some(message) => bail!(Refused { status: answer.status, message: message.to_owned() }),
+            Some(message) => {
+                let hint = match (answer.status, &self.signer) {
+                    (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, None) => {
+                        "\n(the call was not signed: set TASKCLUSTER_CLIENT_ID and TASKCLUSTER_ACCESS_TOKEN)"
+                    }
+                    _ => "",
+                };
+                bail!(Refused { status: answer.status, message: format!("{message}{hint}") })
+            }
             None => bail!("{} answered {}: is that a pulsehook router?", self.root_url, answer.status),
         }
     }

@@ -16,7 +16,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::filter::{Filter, Verdict};
 use crate::hook::{Hook, HookName, Problem};
-use crate::schedule::Schedule;
 pub use crate::template::Limits;
 use crate::template::context::{Context, Fire, timestamp};
 use crate::template::wanted::Wanted;
@@ -94,7 +93,7 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// Compiles filter, triggerSchema, template and schedule of a hook. All faults are reported at once, with their places.
+    /// Compiles filter, triggerSchema and template of a hook. All faults are reported at once, with their places.
     pub fn compile(hook: &Hook, limits: &Limits) -> Result<Rules, Vec<Problem>> {
         let mut problems = Vec::new();
         let mut keep = |more: Vec<Problem>| problems.extend(more);
@@ -103,9 +102,7 @@ impl Rules {
         let payload =
             PayloadSchema::compile(&hook.trigger_schema).map_err(|problem| keep(vec![problem])).ok();
         let template = Template::compile(hook, limits).map_err(&mut keep).ok();
-        let schedule = Schedule::compile(&hook.schedule).map_err(&mut keep).ok();
-        let (Some(filter), Some(payload), Some(template), Some(_)) = (filter, payload, template, schedule)
-        else {
+        let (Some(filter), Some(payload), Some(template)) = (filter, payload, template) else {
             return Err(problems);
         };
         let mentions = |text: &str| text.contains("headers");
@@ -143,6 +140,17 @@ impl Rules {
     /// Whether a message of this exchange and key is one that the hook is bound to.
     pub fn is_bound(&self, exchange: &str, routing_key: &str) -> bool {
         self.bindings.iter().any(|(bound, pattern)| **bound == *exchange && pattern.matches(routing_key))
+    }
+
+    /// Whether a payload is one that the hook takes: its size, and triggerSchema.
+    pub fn check_payload(&self, body: &[u8]) -> Result<(), Vec<Problem>> {
+        let refused = |why: String| vec![Problem::new("payload", why)];
+        let most = self.limits.message_bytes;
+        if body.len() > most {
+            return Err(refused(format!("has {} bytes, {most} are allowed", body.len())));
+        }
+        let payload = payload::parse_all(body).map_err(|error| refused(error.to_string()))?;
+        self.payload.check(&payload, body)
     }
 
     /// Decides about one message.

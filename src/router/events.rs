@@ -73,6 +73,7 @@ impl Inner {
                     tokio::time::sleep(RETRY).await;
                     continue;
                 }
+                pulse::crash::point("router.published");
                 published = last;
             }
             if published != stored && (idle || stored_at.elapsed() >= WATERMARK_EVERY) {

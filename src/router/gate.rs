@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 /// So many failures in a row, of at least [`DISTINCT`] fires, close the gate.
 const FAILURES: usize = 5;
-const DISTINCT: usize = 3;
+pub(super) const DISTINCT: usize = 3;
 
 /// The wait between probes grows from the first to the second.
 const FIRST_PROBE: Duration = Duration::from_millis(500);

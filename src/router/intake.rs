@@ -11,9 +11,9 @@ use std::sync::atomic::Ordering;
 use pulse::Delivery;
 use tokio::sync::mpsc;
 
-use super::Inner;
 use super::gate::GateState;
 use super::registry::LiveHook;
+use super::{Inner, Taking};
 
 /// Messages of one hook that are decided and recorded together.
 const BATCH: usize = 128;
@@ -60,6 +60,7 @@ impl Intake {
     ) {
         let mut intake = Intake { inner, hooks: HashMap::new(), ring: VecDeque::new(), batches: 0, heard };
         let mut gate = intake.inner.gate.watch();
+        let mut taking = intake.inner.taking.subscribe();
         let mut taken = Vec::with_capacity(TAKEN_AT_ONCE);
         loop {
             tokio::select! {
@@ -78,6 +79,11 @@ impl Intake {
                         return;
                     }
                 }
+                changed = taking.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
             }
             while let Ok(heard) = hearing.try_recv() {
                 intake.hear(heard);
@@ -87,11 +93,11 @@ impl Intake {
     }
 
     fn arrived(&mut self, delivery: Delivery) {
-        if self.inner.returning.load(Ordering::Acquire) {
-            // The service has been down for long: what is not recorded goes back, once, and the consumers stop.
+        if *self.inner.taking.borrow() == Taking::No {
             delivery.retry();
             return;
         }
+        self.inner.latest_generation.fetch_max(delivery.generation, Ordering::AcqRel);
         let waiting = self.hooks.entry(delivery.queue.clone()).or_default();
         if !waiting.in_ring {
             waiting.in_ring = true;
@@ -125,17 +131,24 @@ impl Intake {
     fn start_batches(&mut self) {
         let inner = self.inner.clone();
         if matches!(*inner.gate.watch().borrow(), GateState::Closed { .. }) {
-            if inner.returning.load(Ordering::Acquire) {
+            if *inner.taking.borrow() == Taking::No {
                 self.hooks.values_mut().for_each(|waiting| waiting.deliveries.clear());
             }
             return;
         }
+        // Turn after turn, until a whole round has started nothing.
+        while self.start_round(&inner) {}
+    }
+
+    /// Gives each hook that has messages one turn. Answers whether any batch was started.
+    fn start_round(&mut self, inner: &Arc<Inner>) -> bool {
         let bounds = &inner.config.router;
+        let mut started = false;
         for _ in 0..self.ring.len() {
             if self.batches >= BATCHES || inner.load.is_full(bounds) {
-                return;
+                return false;
             }
-            let Some(queue) = self.ring.pop_front() else { return };
+            let Some(queue) = self.ring.pop_front() else { return false };
             let Some(waiting) = self.hooks.get_mut(&queue) else { continue };
             waiting.in_ring = false;
             let Some(hook) = inner.registry.get(&queue) else {
@@ -167,7 +180,9 @@ impl Intake {
                 self.ring.push_back(queue.clone());
             }
             self.start(queue, hook, batch);
+            started = true;
         }
+        started
     }
 
     fn start(&self, queue: Arc<str>, hook: Arc<LiveHook>, batch: Vec<Delivery>) {

@@ -10,8 +10,8 @@ use std::time::Duration;
 use pulse::{Binding, BindingHealth, QueueSpec, TopologyError, naming};
 use tokio::task::JoinSet;
 
-use super::Inner;
 use super::registry::LiveHook;
+use super::{Inner, Taking};
 use crate::hook::HookName;
 use crate::store::StoreError;
 
@@ -85,7 +85,7 @@ impl Inner {
         }
         if hook.hook.paused == Some(true) {
             self.transport.cancel(&queue).await?;
-        } else if !self.returning.load(std::sync::atomic::Ordering::Acquire) {
+        } else if *self.taking.borrow() == Taking::Yes {
             self.transport.consume(&queue, self.prefetch(), self.deliveries.clone()).await?;
         }
         Ok(health)
@@ -121,7 +121,9 @@ impl Inner {
         if tombstones.is_empty() {
             return Ok(());
         }
+        pulse::crash::point("router.tombstone");
         let dropped = self.transport.delete_queue(queue).await?;
+        pulse::crash::point("router.queue-deleted");
         tracing::info!(hook = %name, dropped, "deleted the hook's queue, with the messages that waited in it");
         self.store.bury(tombstones).await?;
         Ok(())

@@ -1,7 +1,7 @@
 //! How much is under way, and the bounds on it: beyond them messages wait in the broker.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::mpsc;
 
@@ -14,11 +14,22 @@ use super::registry::LiveHook;
 pub(super) struct Load {
     pub fires: AtomicUsize,
     pub bytes: AtomicUsize,
+    /// The intake waits for `fires` or `bytes` to fall.
+    full: AtomicBool,
 }
 
 impl Load {
-    /// True when no further message may be taken.
+    /// True when no further message may be taken; the intake is woken when that has changed.
     pub fn is_full(&self, bounds: &Config) -> bool {
+        if !self.exceeds(bounds) {
+            return false;
+        }
+        self.full.store(true, Ordering::Release);
+        // A fire may have ended between the two looks.
+        self.exceeds(bounds)
+    }
+
+    fn exceeds(&self, bounds: &Config) -> bool {
         self.fires.load(Ordering::Acquire) >= bounds.pending_fires as usize
             || self.bytes.load(Ordering::Acquire) >= bounds.pending_megabytes as usize * 1024 * 1024
     }
@@ -37,7 +48,9 @@ impl Load {
         self.fires.fetch_sub(fires, Ordering::AcqRel);
         self.bytes.fetch_sub(bytes, Ordering::AcqRel);
         hook.shared.pending.fetch_sub(fires, Ordering::AcqRel);
-        if hook.shared.full.swap(false, Ordering::AcqRel) {
+        let of_hook = hook.shared.full.swap(false, Ordering::AcqRel);
+        let of_all = self.full.swap(false, Ordering::AcqRel);
+        if of_hook || of_all {
             // The intake ends before its tasks when the router stops.
             let _ = heard.send(Heard::Room(Arc::clone(&hook.queue)));
         }

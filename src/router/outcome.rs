@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use super::Inner;
 use super::intake::Heard;
 use super::submit::Settled;
+use super::waiters::News;
 use crate::store::{FireState, StoreError};
 
 /// Ends that are committed together at most.
@@ -21,7 +22,9 @@ impl Inner {
     ) {
         let mut batch = Vec::with_capacity(AT_ONCE);
         while settled.recv_many(&mut batch, AT_ONCE).await > 0 {
+            pulse::crash::point("router.ended");
             let Some(sequence) = self.commit_ends(&batch).await else { return };
+            pulse::crash::point("router.committed");
             for (settled, seq) in batch.drain(..).zip(sequence) {
                 self.load.release(&settled.hook, 1, settled.bytes, &heard);
                 let Some(seq) = seq else { continue };
@@ -33,6 +36,7 @@ impl Inner {
                         tracing::warn!(hook = %settled.hook.name, task_id = settled.task_id, outcome = state.as_str(), error = error.as_deref(), "no task")
                     }
                 }
+                self.waiters.tell(&settled.task_id, || News::Look);
                 self.events.settled(seq);
             }
         }

@@ -17,6 +17,7 @@ use super::registry::LiveHook;
 use super::scheduler::Waited;
 use super::submit::{Submission, error_json};
 use super::trigger::Trigger;
+use super::waiters::News;
 use crate::hook::HookName;
 use crate::store::{DecisionRow, NewFire, PendingFire, Recorded};
 
@@ -49,7 +50,8 @@ impl Inner {
 /// What is to be recorded for one message.
 enum Entry {
     Fire(NewFire),
-    Decision(DecisionRow),
+    /// With the id that the task would have had.
+    Decision(DecisionRow, String),
 }
 
 struct Item {
@@ -70,6 +72,7 @@ impl Inner {
             })
             .collect();
         while !items.is_empty() {
+            pulse::crash::point("router.delivered");
             let now = super::now_ms();
             let entries = match self.decide_all(&hook, &items, now).await {
                 Some(entries) => Arc::new(entries),
@@ -77,6 +80,7 @@ impl Inner {
                 None => return fires,
             };
             let Some(recorded) = self.record_all(&hook, &entries).await else { return fires };
+            pulse::crash::point("router.recorded");
             let mut again = Vec::new();
             for ((item, entry), recorded) in items.into_iter().zip(entries.iter()).zip(recorded) {
                 match (entry, recorded) {
@@ -96,10 +100,11 @@ impl Inner {
                             self.submit(Submission { fire: pending, hook: hook.clone(), recovered: false });
                         } else if let Some(error) = &fire.error {
                             tracing::warn!(hook = %hook.name, task_id = fire.task_id, %error, "the message could not become a task");
+                            self.waiters.tell(&fire.task_id, || News::Look);
                             self.events.ended(&hook, fire, ended_seq.unwrap_or(0), error);
                         }
                     }
-                    (Entry::Fire(_), Some(Recorded::Known { fired_at })) => {
+                    (Entry::Fire(fire), Some(Recorded::Known { fired_at })) => {
                         let expired =
                             now - fired_at > self.config.router.identity_window_seconds as i64 * 1000;
                         let new_occurrence = item.identity.repeat == Repeat::AfterWindow
@@ -109,10 +114,19 @@ impl Inner {
                             again.push(Item { occurrence: item.occurrence + 1, ..item });
                         } else {
                             tracing::debug!(hook = %hook.name, message_id = ?item.delivery.message.properties.message_id, "seen before");
+                            self.waiters.tell(&fire.task_id, || News::Look);
                             item.delivery.ack();
                         }
                     }
-                    _ => item.delivery.ack(),
+                    (Entry::Decision(row, task_id), _) => {
+                        item.delivery.ack();
+                        self.waiters.tell(task_id, || News::Decided {
+                            incarnation: row.incarnation,
+                            outcome: row.outcome.clone(),
+                            reason: row.reason.clone(),
+                        });
+                    }
+                    (Entry::Fire(_), None) => item.delivery.ack(),
                 }
             }
             items = again;
@@ -162,7 +176,7 @@ impl Inner {
                             task: None,
                             error: None,
                         };
-                        decide_one(&inner, &hook, base, waited.as_ref())
+                        decide_guarded(&inner, &hook, base, waited.as_ref())
                     })
                     .collect()
             })
@@ -179,7 +193,7 @@ impl Inner {
                     job.iter()
                         .map(|entry| match entry {
                             Entry::Fire(fire) => w.fire(fire).map(Some),
-                            Entry::Decision(decision) => w.decision(decision, kept).map(|()| None),
+                            Entry::Decision(decision, _) => w.decision(decision, kept).map(|()| None),
                         })
                         .collect::<Result<Vec<_>, _>>()
                 })
@@ -199,9 +213,24 @@ impl Inner {
     }
 }
 
+/// A defect of ours that a message provokes must not come back with that message for ever: it costs this one, with a reason.
+fn decide_guarded(inner: &Inner, hook: &LiveHook, base: NewFire, waited: Option<&Waited>) -> Entry {
+    let attempt = std::panic::AssertUnwindSafe(|| decide_one(inner, hook, base.clone(), waited));
+    std::panic::catch_unwind(attempt).unwrap_or_else(|_| {
+        let error = error_json(
+            "internal-error",
+            "pulsehook failed while it decided about this message; please report it",
+        );
+        Entry::Fire(NewFire { error: Some(error), ..base })
+    })
+}
+
 fn decide_one(inner: &Inner, hook: &LiveHook, base: NewFire, waited: Option<&Waited>) -> Entry {
     let Some(context) = inner.context(&hook.name, &base.message) else {
-        return Entry::Decision(decision(&base, "untrusted-trigger", UNTRUSTED.to_owned(), None));
+        return Entry::Decision(
+            decision(&base, "untrusted-trigger", UNTRUSTED.to_owned(), None),
+            base.task_id,
+        );
     };
     let task_id = context.task_id.unwrap_or(base.task_id);
     let base = NewFire { fired_by: context.fired_by.as_str(), task_id, ..base };
@@ -210,7 +239,8 @@ fn decide_one(inner: &Inner, hook: &LiveHook, base: NewFire, waited: Option<&Wai
     {
         tracing::debug!(hook = %hook.name, %reason, "did not fire");
         let detail = serde_json::json!({ "scheduledFor": moment }).to_string();
-        return Entry::Decision(decision(&base, "stale-schedule", reason, Some(detail)));
+        let row = decision(&base, "stale-schedule", reason, Some(detail));
+        return Entry::Decision(row, base.task_id);
     }
     let decision_made = match hook.rules(&inner.config.limits, &inner.config.workers) {
         Err(error) => {
@@ -242,7 +272,7 @@ fn decide_one(inner: &Inner, hook: &LiveHook, base: NewFire, waited: Option<&Wai
                 serde_json::Value::Null => None,
                 detail => Some(detail.to_string()),
             };
-            Entry::Decision(decision(&base, other.outcome(), reason, detail))
+            Entry::Decision(decision(&base, other.outcome(), reason, detail), base.task_id)
         }
     }
 }

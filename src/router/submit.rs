@@ -145,7 +145,9 @@ impl Inner {
         *attempts += 1;
         let fire = &submission.fire;
         let scopes = [format!("assume:hook-id:{}", submission.hook.name)];
-        match self.queue.create_task(&fire.task_id, fire.task.clone(), &scopes).await {
+        let answer = self.queue.create_task(&fire.task_id, fire.task.clone(), &scopes).await;
+        pulse::crash::point("router.submitted");
+        match answer {
             Ok(()) => {
                 self.gate.succeeded();
                 Step::End(FireState::Success, None)

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use pulse::{Binding, Delivery, Message, QueueSpec, naming};
 use tokio::sync::mpsc;
 
-use super::Inner;
+use super::{Inner, Taking};
 
 /// Messages that are out of this queue at a time. Few: it is a way for the unfortunate.
 const PREFETCH: u16 = 20;
@@ -41,6 +41,11 @@ impl Inner {
     /// Runs until the channel closes.
     pub(super) async fn return_undeliverable(self: Arc<Self>, mut deliveries: mpsc::Receiver<Delivery>) {
         while let Some(delivery) = deliveries.recv().await {
+            // While messages are not taken it would only go to and fro.
+            let mut taking = self.taking.subscribe();
+            if taking.wait_for(|taking| *taking == Taking::Yes).await.is_err() {
+                return;
+            }
             match origin(&delivery.message) {
                 Some((queue, message)) if self.registry.get(&queue).is_some() => {
                     tracing::warn!(queue, "the broker gave up on a message; it goes back to its hook");

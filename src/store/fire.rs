@@ -252,10 +252,15 @@ struct StoredProperties {
 impl Writing<'_> {
     /// Records a fire, its message and its task, unless there is one for its identity already.
     pub fn fire(&mut self, fire: &NewFire) -> Result<Recorded, StoreError> {
-        if let (Some(digest), true) = (&fire.digest, fire.redelivered)
-            && let Some(fired_at) = self.match_redelivery(fire.incarnation, digest, fire.epoch)?
-        {
-            return Ok(Recorded::Known { fired_at });
+        if let Some(digest) = &fire.digest {
+            self.epoch_lives(fire.epoch, fire.fired_at)?;
+            let mut known = self.match_later_copy(fire.incarnation, digest, fire.epoch)?;
+            if known.is_none() && fire.redelivered {
+                known = self.match_redelivery(fire)?;
+            }
+            if let Some(fired_at) = known {
+                return Ok(Recorded::Known { fired_at });
+            }
         }
         let error = fire.error.as_ref();
         let state = if error.is_none() { FireState::Pending } else { FireState::Dead };
@@ -315,31 +320,44 @@ impl Writing<'_> {
         Ok(Recorded::New { id, ended_seq })
     }
 
-    /// Finds the fire that a redelivered message without id made before its ack was lost, and marks it as matched
-    /// in this epoch, so that a second equal message in flight finds the second equal fire or none.
-    fn match_redelivery(
+    /// Finds an equal fire of a later epoch. A delivery that a full store holds up may outlive its connection; the broker then
+    /// delivers the message again, and that copy may be recorded first.
+    fn match_later_copy(
         &self,
         incarnation: i64,
         digest: &[u8; 16],
         epoch: i64,
     ) -> Result<Option<i64>, StoreError> {
+        Ok(self
+            .connection
+            .prepare_cached(
+                "SELECT fired_at FROM fire WHERE digest = ?1 AND incarnation = ?2 AND epoch > ?3 LIMIT 1",
+            )?
+            .query_row(params![digest.as_slice(), incarnation, epoch], |row| row.get(0))
+            .optional()?)
+    }
+
+    /// Finds the fire that a redelivered message without id made before its ack was lost, and marks it as matched
+    /// in this epoch, so that a second equal message in flight finds the second equal fire or none.
+    fn match_redelivery(&self, fire: &NewFire) -> Result<Option<i64>, StoreError> {
+        let digest = fire.digest.as_ref().map(|digest| digest.as_slice());
         let found: Option<(i64, i64)> = self
             .connection
             .prepare_cached(
-                "SELECT fire.id, fire.fired_at FROM fire LEFT JOIN epoch ON epoch.id = coalesce(fire.matched_epoch, fire.epoch)
+                "SELECT fire.id, fire.fired_at FROM fire JOIN epoch ON epoch.id = coalesce(fire.matched_epoch, fire.epoch)
                  WHERE fire.digest = ?1 AND fire.incarnation = ?2
                    AND coalesce(fire.matched_epoch, fire.epoch) < ?3
-                   AND (fire.matched_epoch IS NOT NULL OR epoch.id IS NULL OR fire.fired_at >= epoch.last_seen - ?4)
+                   AND coalesce(fire.matched_at, fire.fired_at) >= epoch.last_seen - ?4
                  ORDER BY fire.id LIMIT 1",
             )?
-            .query_row(params![digest.as_slice(), incarnation, epoch, ACK_UNCERTAIN_MS], |row| {
+            .query_row(params![digest, fire.incarnation, fire.epoch, ACK_UNCERTAIN_MS], |row| {
                 Ok((row.get(0)?, row.get(1)?))
             })
             .optional()?;
         let Some((id, fired_at)) = found else { return Ok(None) };
         self.connection
-            .prepare_cached("UPDATE fire SET matched_epoch = ?2 WHERE id = ?1")?
-            .execute(params![id, epoch])?;
+            .prepare_cached("UPDATE fire SET matched_epoch = ?2, matched_at = ?3 WHERE id = ?1")?
+            .execute(params![id, fire.epoch, fire.fired_at])?;
         Ok(Some(fired_at))
     }
 

@@ -85,27 +85,41 @@ pub enum Saved {
     Conflict(Option<HookRow>),
 }
 
+impl Writing<'_> {
+    /// Makes a hook. `Conflict` when there is one by that name.
+    pub fn create_hook(&mut self, hook: &NewHook, now: i64) -> Result<Saved, StoreError> {
+        create(self, hook, now)
+    }
+
+    /// Saves a new version of a hook, if its current one is still `expected`. `Conflict` when it is not there or was changed meanwhile.
+    pub fn update_hook(&mut self, hook: &NewHook, expected: i64, now: i64) -> Result<Saved, StoreError> {
+        update(self, hook, expected, now)
+    }
+
+    /// Deletes a hook and leaves a tombstone. None if there was none.
+    pub fn delete_hook(&mut self, name: &HookName, now: i64) -> Result<Option<HookRow>, StoreError> {
+        let Some(found) = by_name(self.connection, name)? else { return Ok(None) };
+        self.connection
+            .prepare_cached("UPDATE hook SET deleted_at = ?2 WHERE incarnation = ?1")?
+            .execute(params![found.incarnation, now])?;
+        Ok(Some(found))
+    }
+}
+
 impl Store {
     /// Makes a hook. `Conflict` when there is one by that name.
     pub async fn create_hook(&self, hook: NewHook, now: i64) -> Result<Saved, StoreError> {
-        self.write(move |w| create(w, &hook, now)).await
+        self.write(move |w| w.create_hook(&hook, now)).await
     }
 
     /// Saves a new version of a hook, if its current one is still `expected`. `Conflict` when it is not there or was changed meanwhile.
     pub async fn update_hook(&self, hook: NewHook, expected: i64, now: i64) -> Result<Saved, StoreError> {
-        self.write(move |w| update(w, &hook, expected, now)).await
+        self.write(move |w| w.update_hook(&hook, expected, now)).await
     }
 
     /// Deletes a hook and leaves a tombstone. None if there was none.
     pub async fn delete_hook(&self, name: HookName, now: i64) -> Result<Option<HookRow>, StoreError> {
-        self.write(move |w| {
-            let Some(found) = by_name(w.connection, &name)? else { return Ok(None) };
-            w.connection
-                .prepare_cached("UPDATE hook SET deleted_at = ?2 WHERE incarnation = ?1")?
-                .execute(params![found.incarnation, now])?;
-            Ok(Some(found))
-        })
-        .await
+        self.write(move |w| w.delete_hook(&name, now)).await
     }
 
     /// The hook by that name.
@@ -171,6 +185,7 @@ impl Store {
                     "DELETE FROM hook WHERE incarnation = ?1 AND deleted_at IS NOT NULL",
                     "DELETE FROM hook_version WHERE incarnation = ?1",
                     "DELETE FROM stale_binding WHERE incarnation = ?1",
+                    "DELETE FROM token_reset WHERE incarnation = ?1",
                     "INSERT OR IGNORE INTO buried (incarnation) VALUES (?1)",
                 ] {
                     w.connection.prepare_cached(sql)?.execute([incarnation])?;

@@ -17,7 +17,7 @@ const WAITING_JOBS: usize = 1_024;
 /// A job: runs inside the transaction, is told later how the commit went.
 trait Job: Send {
     fn run(&mut self, writing: &mut Writing<'_>) -> bool;
-    fn finish(self: Box<Self>, commit: Result<(), StoreError>);
+    fn finish(self: Box<Self>, commit: Result<(), StoreError>, path: &str);
 }
 
 struct Call<F, T> {
@@ -39,9 +39,9 @@ where
         succeeded
     }
 
-    fn finish(self: Box<Self>, commit: Result<(), StoreError>) {
+    fn finish(self: Box<Self>, commit: Result<(), StoreError>, path: &str) {
         let result = match (self.result, commit) {
-            (Some(Err(error)), _) => Err(error),
+            (Some(Err(error)), _) => Err(error.of(path)),
             (_, Err(error)) => Err(error),
             (Some(Ok(value)), Ok(())) => Ok(value),
             (None, Ok(())) => Err(StoreError::Closed),
@@ -111,16 +111,13 @@ fn run(
             }
         }
         let before = ended_seq;
-        let committed = commit(&connection, &mut ended_seq, &mut jobs).map_err(|error| match error {
-            StoreError::Full { .. } => StoreError::Full { path: path.clone() },
-            other => other,
-        });
+        let committed = commit(&connection, &mut ended_seq, &mut jobs).map_err(|error| error.of(&path));
         if committed.is_err() {
             ended_seq = before;
             let _ = connection.execute_batch("ROLLBACK");
         }
         for job in jobs {
-            job.finish(committed.clone());
+            job.finish(committed.clone(), &path);
         }
     }
 }

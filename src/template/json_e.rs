@@ -10,7 +10,7 @@
 //!   strings, see [`marks`]; other integers come out as integers;
 //! - it gets only those parts of the context that the template names, see [`Wanted`]: converting a payload costs more
 //!   than rendering a task;
-//! - what a render may cost is estimated first ([`cost`]); what can't be bounded runs in a worker process.
+//! - what a render may cost is worked out first ([`cost`]); what can't be bounded runs in a worker process.
 //!
 //! A falsy result (null, 0, "", false) declines, as in Taskcluster.
 
@@ -23,6 +23,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use serde_json::{Map, Value, json};
 
+use cost::Cost;
+
 use super::wanted::Wanted;
 use super::{Limits, TemplateError};
 use crate::hook::Problem;
@@ -31,7 +33,8 @@ use crate::hook::Problem;
 pub struct JsonE {
     template: Value,
     wanted: Wanted,
-    shape: cost::Shape,
+    cost: Cost,
+    json: bool,
 }
 
 /// What a template gives.
@@ -52,12 +55,13 @@ impl JsonE {
             return Err(survey.problems);
         }
         let wanted = Wanted::new(&survey.names);
-        Ok(JsonE { template, wanted, shape: survey.shape })
+        let cost = Cost::of(&template);
+        Ok(JsonE { template, wanted, cost, json: survey.json })
     }
 
-    /// Whether rendering with a payload of so many bytes, with so many items in its longest list, can't be bounded.
+    /// Whether what rendering with a context may cost can't be bounded low enough for this process.
     pub fn needs_worker(&self, context: &Map<String, Value>) -> bool {
-        self.shape.cost(context) > cost::INLINE
+        self.cost.bound(context) > cost::INLINE
     }
 
     /// What the template reads.
@@ -100,7 +104,7 @@ impl JsonE {
         if declined {
             return Ok(Rendered::Declined);
         }
-        marks::unmark(value, task_id, limits.depth).map(Rendered::Value)
+        marks::unmark(value, task_id, limits.depth, self.json).map(Rendered::Value)
     }
 }
 

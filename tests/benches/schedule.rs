@@ -5,8 +5,8 @@
 //!
 //! `PULSEHOOK_BENCH_HOOKS` (10000) sizes it: so many are due, and as many again are not.
 
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -62,10 +62,18 @@ async fn run() -> anyhow::Result<()> {
     let (none, idle) = sweep(60).await?;
     let (published, due) = sweep(270).await?;
     anyhow::ensure!(none == 0 && published == hooks, "{none} and {published} triggers");
-    println!("  due              {:>8.2} s for {published} triggers, each confirmed by a quorum queue", due.as_secs_f64());
+    println!(
+        "  due              {:>8.2} s for {published} triggers, each confirmed by a quorum queue",
+        due.as_secs_f64()
+    );
     println!("  nothing due      {:>8.2} ms", idle.as_secs_f64() * 1e3);
     println!("  after a start    {:>8.2} ms", first.as_secs_f64() * 1e3);
-    println!("due_s={:.2} per_s={:.0} idle_ms={:.2}", due.as_secs_f64(), published as f64 / due.as_secs_f64(), idle.as_secs_f64() * 1e3);
+    println!(
+        "due_s={:.2} per_s={:.0} idle_ms={:.2}",
+        due.as_secs_f64(),
+        published as f64 / due.as_secs_f64(),
+        idle.as_secs_f64() * 1e3
+    );
     Ok(())
 }
 

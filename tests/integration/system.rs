@@ -16,6 +16,9 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_pulsehook");
 /// Secret of the webhook source `github`.
 pub const SECRET: &str = "a secret between the test and the bridge";
 
+/// Everybody may everything: for tests that are not about who may what.
+const OPEN: &str = "[auth]\nanonymous = [\"*\"]";
+
 /// Time for things that should take a moment, on a busy machine.
 pub const SOON: Duration = Duration::from_secs(60);
 
@@ -47,6 +50,11 @@ impl System {
 
     /// The same with more environment variables for bridge and router.
     pub async fn start_with(amqp_url: &str, variables: &[(&str, &str)]) -> Self {
+        Self::start_configured(amqp_url, OPEN, variables).await
+    }
+
+    /// The same with more configuration, which says at least who may do what.
+    pub async fn start_configured(amqp_url: &str, more: &str, variables: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("pulsehook.toml");
         let (queue_port, api_port, bridge_port) = (port(), port(), port());
@@ -71,6 +79,7 @@ provider = "github"
 secrets = ["{SECRET}"]
 [keys]
 task_id = "0123456789abcdef0123456789abcdef"
+{more}
 "#,
                 store = folder.path().join("pulsehook.db").display()
             ),

@@ -70,6 +70,7 @@
 
 pub mod amqp;
 pub mod config;
+pub mod crash;
 pub mod embedded;
 pub mod message;
 pub mod naming;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use bridge::Outside;
 use pulse::Message;
 
-use crate::support::bridge_with;
+use crate::support::{bridge_with, eventually};
 
 fn ids(messages: &[Message]) -> Vec<String> {
     messages.iter().map(|message| message.properties.message_id.clone().unwrap()).collect()
@@ -35,7 +35,10 @@ async fn ticks_follow_the_wall_clock_and_wait_for_the_broker() {
     seconds.fetch_add(600, Ordering::SeqCst);
     other.wait("the other bridge has the ten minutes", |messages| messages.len() == 11).await;
     assert_eq!(broker.messages().len(), 1);
+    broker.refusing.store(true, Ordering::SeqCst);
     broker.up();
+    eventually("a refusal", async || (broker.refusals.load(Ordering::SeqCst) > 0).then_some(())).await;
+    broker.refusing.store(false, Ordering::SeqCst);
     let messages = broker.wait("the newest ticks", |messages| messages.len() == 5).await;
     let expected =
         ["10:05", "10:12", "10:13", "10:14", "10:15"].map(|time| format!("tick-2026-11-22T{time}:00Z"));

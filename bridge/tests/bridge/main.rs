@@ -6,6 +6,7 @@
 mod clock;
 mod guides;
 mod health;
+mod hostile;
 mod once;
 mod presets;
 mod spool;

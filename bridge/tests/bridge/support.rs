@@ -1,7 +1,7 @@
 //! A recording transport whose broker can be taken away, and requests against the bridge's router.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -33,6 +33,10 @@ pub struct Broker {
     pub unrouted: AtomicBool,
     /// Every message is refused.
     pub refusing: AtomicBool,
+    /// How often a message was refused.
+    pub refusals: AtomicU64,
+    /// Messages whose body holds this are refused.
+    pub poison: Mutex<Option<&'static str>>,
     /// Publishes fail although the status is up.
     pub failing: AtomicBool,
 }
@@ -46,6 +50,8 @@ impl Broker {
             silent: AtomicBool::new(false),
             unrouted: AtomicBool::new(false),
             refusing: AtomicBool::new(false),
+            refusals: AtomicU64::new(0),
+            poison: Mutex::new(None),
             failing: AtomicBool::new(false),
         })
     }
@@ -66,7 +72,10 @@ impl Broker {
     pub async fn wait(&self, what: &str, enough: impl Fn(&[Message]) -> bool) -> Vec<Message> {
         let mut receiver = self.messages.subscribe();
         let waited = tokio::time::timeout(DEADLINE, receiver.wait_for(|messages| enough(messages))).await;
-        waited.unwrap_or_else(|_| panic!("not in time: {what}")).unwrap().clone()
+        waited
+            .unwrap_or_else(|_| panic!("not in time: {what}; there are {}", self.messages().len()))
+            .unwrap()
+            .clone()
     }
 }
 
@@ -76,7 +85,13 @@ impl Transport for Broker {
         if self.silent.load(Ordering::SeqCst) {
             std::future::pending::<()>().await;
         }
-        if self.refusing.load(Ordering::SeqCst) {
+        let poisoned = self
+            .poison
+            .lock()
+            .unwrap()
+            .is_some_and(|text| String::from_utf8_lossy(&message.body).contains(text));
+        if poisoned || self.refusing.load(Ordering::SeqCst) {
+            self.refusals.fetch_add(1, Ordering::SeqCst);
             return Err(PublishError::Refused("refused by the test".to_owned()));
         }
         if *self.status.borrow() != Status::Up || self.failing.load(Ordering::SeqCst) {

@@ -2,6 +2,7 @@
 
 mod cases;
 mod hostile;
+mod properties;
 
 use serde_json::{Value, json};
 

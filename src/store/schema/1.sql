@@ -47,6 +47,7 @@ CREATE TABLE fire (
   fired_at      INTEGER NOT NULL,
   epoch         INTEGER NOT NULL,
   matched_epoch INTEGER,
+  matched_at    INTEGER,
   digest        BLOB,
   state         INTEGER NOT NULL,
   attempts      INTEGER NOT NULL DEFAULT 0,

@@ -75,7 +75,7 @@ fn there_is_nothing_that_the_table_does_not_tell() {
 /// `UPDATE_DOCS=1 cargo test` writes the table anew.
 #[test]
 fn the_documentation_has_the_table() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/templates.md");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/template/README.md");
     let text = std::fs::read_to_string(path).unwrap();
     let (head, rest) = text.split_once("<!-- functions -->\n").unwrap();
     let (_, tail) = rest.split_once("<!-- /functions -->").unwrap();
@@ -83,6 +83,6 @@ fn the_documentation_has_the_table() {
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(path, &wanted).unwrap();
     } else {
-        assert!(text == wanted, "docs/templates.md is behind the table; run with UPDATE_DOCS=1");
+        assert!(text == wanted, "src/template/README.md is behind the table; run with UPDATE_DOCS=1");
     }
 }

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use super::cost::Shape;
 use super::marks;
 use crate::hook::Problem;
 use crate::hook::problem::child;
@@ -24,10 +23,10 @@ const MAX_EXPRESSION: usize = 4096;
 pub struct Survey {
     /// Faults.
     pub problems: Vec<Problem>,
+    /// There is a `$json`.
+    pub json: bool,
     /// Dotted names that expressions read, as far as they are plain: `payload.head_commit.id`.
     pub names: BTreeSet<String>,
-    /// What bounds the cost.
-    pub shape: Shape,
 }
 
 impl Survey {
@@ -53,7 +52,6 @@ impl Survey {
     fn object(&mut self, map: &Map<String, Value>, path: &str, depth: usize) -> Value {
         let operator = map.keys().find(|key| OPERATORS.contains(&key.as_str())).map(String::as_str);
         let conditions = matches!(operator, Some("$switch" | "$match"));
-        let nested = operator.is_some_and(|operator| self.shape.enter(operator));
         let mut result = Map::new();
         for (key, value) in map {
             let here = child(path, key);
@@ -74,6 +72,7 @@ impl Survey {
                 key if key.starts_with("each(") => operator == Some("$find"),
                 _ => false,
             };
+            self.json |= key == "$json";
             let new = match value {
                 Value::String(text) if expression => Value::String(self.expression(text, &here)),
                 Value::Object(branches) if conditions && Some(key.as_str()) == operator => branches
@@ -91,10 +90,12 @@ impl Survey {
                     .into(),
                 value => self.template(value, &here, depth + 1),
             };
-            result.insert(self.text(key, &here), new);
-        }
-        if nested && let Some(operator) = operator {
-            self.shape.leave(operator);
+            // The crate takes such a key for an operator, once it has taken the escape away.
+            let key = match key.strip_prefix("$${") {
+                Some(rest) => format!("{}{}", marks::DOLLAR, self.text(&format!("{{{rest}"), &here)),
+                None => self.text(key, &here),
+            };
+            result.insert(key, new);
         }
         Value::Object(result)
     }
@@ -157,7 +158,6 @@ impl Survey {
             fault(error);
             return String::new();
         }
-        self.shape.expression(&tokens, deepest);
         names(&tokens, &mut self.names);
         rewritten
     }
@@ -209,6 +209,24 @@ pub fn tokens(source: &str) -> Vec<Token<'_>> {
     tokens
 }
 
+/// The expressions in the `${…}` of a text.
+pub fn expressions(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        loop {
+            let at = rest.find("${")?;
+            let (before, inner) = (&rest[..at], &rest[at + 2..]);
+            if before.ends_with('$') {
+                rest = inner;
+                continue;
+            }
+            let end = end_of_interpolation(inner);
+            rest = &inner[end..];
+            return Some(&inner[..end]);
+        }
+    })
+}
+
 /// Where the `}` stands that ends an interpolation, or the end of the text.
 fn end_of_interpolation(text: &str) -> usize {
     let mut level = 0usize;
@@ -223,7 +241,8 @@ fn end_of_interpolation(text: &str) -> usize {
     text.len()
 }
 
-fn names(tokens: &[Token<'_>], into: &mut BTreeSet<String>) {
+/// Adds the dotted names that an expression reads.
+pub fn names(tokens: &[Token<'_>], into: &mut BTreeSet<String>) {
     let mut index = 0;
     while index < tokens.len() {
         let follows_dot = index > 0 && tokens[index - 1].text == ".";

@@ -189,21 +189,76 @@ fn hostile_templates_are_refused_before_the_crate_sees_them() {
 
 #[test]
 fn what_cannot_be_bounded_needs_a_worker() {
-    let small =
-        json!({"payload": {"list": vec![1; 20], "text": "x".repeat(5000)}}).as_object().unwrap().clone();
-    let needs = |template: Value| JsonE::compile(&template, "task").unwrap().needs_worker(&small);
+    let small = json!({"payload": {"list": vec![1; 20], "text": "x".repeat(5000)}});
+    let needs =
+        |template: Value| JsonE::compile(&template, "task").unwrap().needs_worker(small.as_object().unwrap());
     assert!(!needs(json!({"a": {"$map": {"$eval": "payload.list"}, "each(x)": "${x} ${payload.text}"}})));
     assert!(!needs(
         json!({"$let": {"a": "${payload.text}"}, "in": {"b": "${a}", "c": "${join(payload.list, ',')}"}})
     ));
+    assert!(!needs(json!({"a": "${split(payload.text, '/')[0]}"})));
     assert!(needs(json!({"$eval": "range(0, 1000000000)"})));
     assert!(needs(json!({"$eval": "join(split(payload.text, ''), payload.text)"})));
     assert!(needs(
         json!({"$reduce": {"$eval": "payload.list"}, "each(acc, x)": "${acc}${acc}", "initial": "x"})
     ));
-    let mut nested = json!({"$eval": "a"});
-    for _ in 0..10 {
-        nested = json!({"$let": {"a": {"$eval": "a + a"}}, "in": nested});
+    let maps = |inner: Value| json!({"$map": {"$eval": "payload.list"}, "each(x)": inner});
+    assert!(needs(maps(maps(maps(maps(maps(json!("${payload.text}"))))))));
+    let doubling = |times: usize| {
+        (0..times)
+            .fold(json!({"$eval": "a"}), |inner, _| json!({"$let": {"a": {"$eval": "a + a"}}, "in": inner}))
+    };
+    assert!(needs(json!({"$let": {"a": "${payload.text}"}, "in": doubling(20)})));
+    assert!(!needs(json!({"$let": {"a": "${payload.text}"}, "in": doubling(4)})));
+    assert!(needs(
+        json!({"$let": {"$eval": "payload"}, "in": {"$let": {"a": "${text}"}, "in": doubling(20)}})
+    ));
+}
+
+/// As in the task templates of real projects: `$let` in `$let` in `$let`, each for many values.
+#[test]
+fn usual_templates_stay_in_the_process() {
+    let values = |from: &str| -> Value {
+        (0..10).map(|n| (format!("v{n}"), json!({"$if": format!("{from} == 'x'"), "then": format!("${{{from}}}"), "else": format!("a ${{{from}}}")}))).collect::<Map<_, _>>().into()
+    };
+    let template = json!({
+        "$let": values("payload.text"),
+        "in": {"$let": {"w": {"$switch": {"v0 == 'a'": "${v1}", "$default": "${v2}"}}}, "in": {
+            "$let": {"z": "${w} ${v3}"}, "in": {"a": "${z} ${w}", "b": {"$flatten": ["x", {"$if": "z == w", "then": ["${z}"], "else": []}]}},
+        }},
+    });
+    let context = json!({"payload": {"text": "x".repeat(10_000)}});
+    assert!(!JsonE::compile(&template, "task").unwrap().needs_worker(context.as_object().unwrap()));
+}
+
+/// The expectations are the reference implementation's, see `tests/tools/json-e-oracle.mjs`.
+#[test]
+fn templates_in_use_render_as_the_reference_renders_them() {
+    let corpus = crate::hook::parse_document(include_str!("../../../tests/cases/json-e/corpus.yml")).unwrap();
+    let expected: Value =
+        serde_json::from_str(include_str!("../../../tests/cases/json-e/corpus.expected.json")).unwrap();
+    let (mut count, mut faults) = (0, Vec::new());
+    for (case, expected) in corpus.as_array().unwrap().iter().zip(expected.as_array().unwrap()) {
+        assert_eq!(case["name"], expected["name"]);
+        let (contexts, results) =
+            (case["contexts"].as_array().unwrap(), expected["results"].as_array().unwrap());
+        assert_eq!(contexts.len(), results.len());
+        for (context, result) in contexts.iter().zip(results) {
+            count += 1;
+            let rendered = render(case["template"].clone(), context.clone());
+            let right = match (&rendered, result.get("value")) {
+                (Ok(Rendered::Value(value)), Some(expected)) => same(value, expected),
+                (Ok(Rendered::Declined), Some(expected)) => {
+                    [json!(null), json!(0), json!(""), json!(false)].contains(expected)
+                }
+                (Err(_), None) => true,
+                _ => false,
+            };
+            if !right {
+                faults.push(format!("{} {context}: {rendered:?}, expected {result}", case["name"]));
+            }
+        }
     }
-    assert!(needs(nested));
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    assert!(count >= 30, "{count}");
 }

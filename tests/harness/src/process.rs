@@ -59,6 +59,12 @@ impl Process {
         self
     }
 
+    /// Sets an environment variable for the starts to come; `None` takes it away again.
+    pub fn set_env(&mut self, name: &str, value: Option<&str>) {
+        self.environment.retain(|(known, _)| known != name);
+        self.environment.extend(value.map(|value| (name.to_owned(), value.to_owned())));
+    }
+
     /// Starts it, and waits for the line `listening on http://ADDRESS` on its standard output.
     pub async fn start(&mut self) -> anyhow::Result<SocketAddr> {
         self.spawn()?;
@@ -147,6 +153,41 @@ impl Process {
         };
         ensure!(status.success(), "{} ended with {status}:\n{}", self.name, self.lines().join("\n"));
         Ok(())
+    }
+
+    /// Waits until it ends by itself, in whatever way.
+    pub async fn ended(&mut self, deadline: Duration) -> anyhow::Result<()> {
+        let started = Instant::now();
+        while self.is_running() {
+            ensure!(started.elapsed() < deadline, "{} still runs:\n{}", self.name, self.lines().join("\n"));
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        if let Some(mut child) = self.child.take() {
+            child.wait()?;
+        }
+        Ok(())
+    }
+
+    /// From now on every write beyond this offset of a file fails, as on a disk that is full; `None` ends that. The program must
+    /// have been started with the signal XFSZ ignored, which would end it otherwise.
+    pub fn limit_file_size(&self, bytes: Option<u64>) -> anyhow::Result<()> {
+        let id = self.id().context("it is not running")?;
+        let limit = bytes.map_or("unlimited".to_owned(), |bytes| bytes.to_string());
+        // The soft limit alone, so that it can be raised again by anybody.
+        let limits = [format!("--fsize={limit}:"), format!("--pid={id}")];
+        let status = Command::new("prlimit").args(limits).status().context("cannot run prlimit")?;
+        ensure!(status.success(), "prlimit {} failed", self.name);
+        Ok(())
+    }
+
+    /// Resident memory of the running process, in bytes.
+    pub fn memory(&self) -> anyhow::Result<u64> {
+        let id = self.id().context("it is not running")?;
+        let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
+        let kilobytes = status.lines().find_map(|line| {
+            line.strip_prefix("VmRSS:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
+        });
+        Ok(kilobytes.context("no VmRSS in /proc")? * 1024)
     }
 
     /// Freezes it: its connections stay open and nobody answers.

@@ -16,6 +16,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 struct Mood {
     refuse: bool,
     stall: bool,
+    /// The same for what the server says alone.
+    mute: bool,
     delay: Duration,
     /// One more with each cut: connections of an older age end.
     age: u64,
@@ -59,6 +61,11 @@ impl Proxy {
         self.mood.send_modify(|mood| mood.stall = stall);
     }
 
+    /// Whether nothing of what the server says reaches the client, while the server hears all that the client says.
+    pub fn mute(&self, mute: bool) {
+        self.mood.send_modify(|mood| mood.mute = mute);
+    }
+
     /// Holds back each piece of data so long, in both directions.
     pub fn delay(&self, delay: Duration) {
         self.mood.send_modify(|mood| mood.delay = delay);
@@ -80,8 +87,8 @@ async fn serve(client: TcpStream, target: SocketAddr, mut moods: watch::Receiver
     let (server_in, server_out) = server.into_split();
     let age = moods.borrow().age;
     tokio::select! {
-        () = pump(client_in, server_out, moods.clone()) => {}
-        () = pump(server_in, client_out, moods.clone()) => {}
+        () = pump(client_in, server_out, moods.clone(), |mood| mood.stall) => {}
+        () = pump(server_in, client_out, moods.clone(), |mood| mood.stall || mood.mute) => {}
         _ = moods.wait_for(|mood| mood.age != age) => {}
     }
 }
@@ -90,6 +97,7 @@ async fn pump(
     mut from: tokio::net::tcp::OwnedReadHalf,
     mut to: tokio::net::tcp::OwnedWriteHalf,
     mut moods: watch::Receiver<Mood>,
+    held: impl Fn(&Mood) -> bool,
 ) {
     let mut buffer = vec![0; 64 << 10];
     loop {
@@ -98,7 +106,7 @@ async fn pump(
         if !delay.is_zero() {
             tokio::time::sleep(delay).await;
         }
-        if moods.wait_for(|mood| !mood.stall).await.is_err() {
+        if moods.wait_for(|mood| !held(mood)).await.is_err() {
             return;
         }
         if to.write_all(&buffer[..length]).await.is_err() {

@@ -62,6 +62,7 @@ pub(super) struct Entry {
 pub(super) struct Waiters {
     pub declare: Vec<Reply<Vec<BindingHealth>>>,
     pub consume: Vec<Reply<()>>,
+    pub cancel: Vec<Reply<()>>,
     pub delete: Vec<Reply<u64>>,
 }
 
@@ -71,7 +72,7 @@ impl Waiters {
         for waiter in self.declare.drain(..) {
             let _ = waiter.send(Err(error.clone()));
         }
-        for waiter in self.consume.drain(..) {
+        for waiter in self.consume.drain(..).chain(self.cancel.drain(..)) {
             let _ = waiter.send(Err(error.clone()));
         }
         for waiter in self.delete.drain(..) {

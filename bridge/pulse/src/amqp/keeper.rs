@@ -175,18 +175,11 @@ impl Keeper {
             if session.consumers.worn() {
                 break "too many of its channels were closed".into();
             }
-            let topology = session.current_topology();
             let next_due = self.due.peek().map(|Reverse((due, _))| *due);
             tokio::select! {
                 biased;
                 () = closing.cancelled() => break "closed".into(),
                 () = session.consumers.wire.link.ended() => break session.consumers.wire.link.reason(),
-                () = topology.wire.link.ended() => {
-                    // Unless it was replaced.
-                    if Arc::ptr_eq(&topology, &session.current_topology()) {
-                        break topology.wire.link.reason();
-                    }
-                }
                 () = &mut watch => break session.consumers.wire.link.reason(),
                 Some(ended) = ends.recv() => self.ended(ended),
                 Some(finished) = tasks.join_next(), if !tasks.is_empty() => match finished {

@@ -5,13 +5,15 @@
 //! writes are not flushed; and there is no deadline on anything. So amqprs connects in plain to a one-shot listener on
 //! loopback, and the link carries the bytes to and from the broker: it adds what the client's greeting lacks,
 //! mends what amqprs could not read, takes note of what the broker says about the connection, flushes, and ends a
-//! connection on which the broker has fallen silent. Everything else passes untouched. Containing the effects
+//! connection on which the broker has fallen silent, and it keeps back what amqprs still sends on a channel that the
+//! broker has closed. Everything else passes untouched. Containing the effects
 //! instead (connections of their own for suspect queues) was the alternative; it would have let one foreign
 //! message disturb a hook for minutes.
 
 mod frames;
 mod greeting;
 mod mend;
+mod outgoing;
 mod table;
 
 use std::net::SocketAddr;
@@ -28,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use super::target::Target;
 use frames::{Note, Scanner};
 pub(super) use mend::MENDED;
+use outgoing::Outgoing;
 
 /// Connecting, with TLS, takes at most so long.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
@@ -104,6 +107,11 @@ impl Link {
     /// Returns when the connection has ended, whoever ended it.
     pub async fn ended(&self) {
         self.state.ended.cancelled().await;
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&self) -> bool {
+        self.state.ended.is_cancelled() || self.state.cut.is_cancelled()
     }
 
     /// Why it ended, as the broker said it if it did.
@@ -203,10 +211,12 @@ impl Pump {
     }
 }
 
-/// From amqprs to the broker. After the greeting nothing is looked at.
+/// From amqprs to the broker.
 async fn up(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, name: &str) -> String {
     let mut received = BytesMut::with_capacity(BUFFER);
     let mut greeted = false;
+    let mut outgoing = Outgoing::default();
+    let mut forward = Vec::new();
     loop {
         received.reserve(BUFFER);
         match from.read_buf(&mut received).await {
@@ -216,11 +226,16 @@ async fn up(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, n
         if !greeted {
             greeted = greeting::complete(&mut received, name);
         }
-        // The protocol header alone has to go out too: the broker speaks only after it.
-        let sendable = if greeted { received.len() } else { greeting::sendable(&received) };
-        let piece = received.split_to(sendable);
+        if greeted {
+            outgoing.pass(&mut received, &mut forward);
+        } else {
+            // The protocol header alone has to go out: the broker speaks only after it.
+            forward.push(received.split_to(greeting::sendable(&received)).freeze());
+        }
         let sent = async {
-            to.write_all(&piece).await?;
+            for piece in forward.drain(..) {
+                to.write_all(&piece).await?;
+            }
             to.flush().await
         };
         // No deadline: a broker that blocks publishers stops reading, rightly. One that is gone is noticed by its silence.

@@ -45,21 +45,21 @@ impl Session {
         })
     }
 
-    /// The connection that is in use, for its end.
+    /// The connection that is in use.
     pub fn current_topology(&self) -> Arc<Topology> {
         lock(&self.topology).clone()
     }
 
-    /// The connection for the next request: a new one when the last is worn. What is under way on the old one is finished
-    /// there.
+    /// The connection for the next request: a new one when the last is worn or lost, which disturbs no consumer. What is
+    /// under way on a worn one is finished there.
     pub async fn topology(&self) -> Result<Arc<Topology>, RpcError> {
         let current = self.current_topology();
-        if !current.worn() {
+        if current.usable() {
             return Ok(current);
         }
         let _turn = self.renewing.lock().await;
         let current = self.current_topology();
-        if !current.worn() {
+        if current.usable() {
             return Ok(current);
         }
         let topology = Arc::new(open_topology(&self.target, &self.name).await.map_err(RpcError::Lost)?);

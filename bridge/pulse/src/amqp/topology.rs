@@ -2,7 +2,7 @@
 //!
 //! A refusal closes the channel on which it happens, and amqprs never uses a channel's number again. So all this happens on
 //! a connection of its own, over a few channels that serve any request, and the connection is replaced when it
-//! has seen many refusals ([`Topology::worn`]), long before its 2,047 numbers are used up.
+//! has seen many refusals ([`Topology::usable`]), long before its 2,047 numbers are used up.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -35,9 +35,9 @@ impl Topology {
         Self { wire, idle: Mutex::default(), refusals: AtomicU32::new(0) }
     }
 
-    /// Whether it is time for a new connection.
-    pub fn worn(&self) -> bool {
-        self.refusals.load(Ordering::Relaxed) >= WORN_AFTER
+    /// Whether the next request may use it: not worn, and not lost.
+    pub fn usable(&self) -> bool {
+        self.refusals.load(Ordering::Relaxed) < WORN_AFTER && !self.wire.link.has_ended()
     }
 
     /// Does one request on a channel that nobody else uses meanwhile.

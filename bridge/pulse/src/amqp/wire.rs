@@ -20,8 +20,9 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 /// The whole handshake of a connection.
 const OPEN_DEADLINE: Duration = Duration::from_secs(15);
 
-/// One request and its answer. Declaring a queue on a loaded cluster takes a while; a broker that needs longer is not working.
-const RPC_DEADLINE: Duration = Duration::from_secs(30);
+/// One request and its answer. A broker that is gone is noticed by its silence, long before; one that is busy with ten
+/// thousand queues may take its time, and one that needs longer than this will never answer.
+const RPC_DEADLINE: Duration = Duration::from_secs(60);
 
 /// An orderly end. Whatever is not done by then is left to the broker.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(5);

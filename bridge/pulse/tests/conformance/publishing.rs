@@ -56,9 +56,9 @@ pub async fn missing_exchange(bench: Bench) {
     let mut deliveries = consume(&*transport, &queue, 1000).await;
     let mut good = Vec::new();
     let mut bad = Vec::new();
-    for n in 0..200 {
+    for n in 0..1000 {
         let mut message = bench.message("key", format!("{n}"));
-        let (transport, is_bad) = (transport.clone(), n % 20 == 10);
+        let (transport, is_bad) = (transport.clone(), n % 97 == 10);
         if is_bad {
             message.exchange = bench.name("missing");
         }

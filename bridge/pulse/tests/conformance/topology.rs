@@ -85,6 +85,35 @@ pub async fn delete_counts(bench: Bench) {
     transport.close().await;
 }
 
+/// Whatever is asked for at the same time, everybody is answered, and the last word stands.
+pub async fn all_at_once(bench: Bench) {
+    let (transport, queue) = bench.with_queue().await;
+    for _ in 0..10 {
+        let (sink, _deliveries) = tokio::sync::mpsc::channel(4);
+        let spec = || bench.queue("queue", &["#"]);
+        let (declared, consumed, one, two, cancelled, again) = tokio::join!(
+            transport.declare_queue(spec()),
+            transport.consume(&queue, 3, sink),
+            transport.delete_queue(&queue),
+            transport.delete_queue(&queue),
+            transport.cancel(&queue),
+            transport.declare_queue(spec()),
+        );
+        declared.unwrap();
+        // It may have come after the deletion.
+        assert!(!matches!(consumed, Err(TopologyError::Unavailable(_))), "{consumed:?}");
+        one.unwrap();
+        two.unwrap();
+        cancelled.unwrap();
+        again.unwrap();
+        declare(&*transport, spec()).await;
+        assert!(bench.publish(&*transport, "key").await.routed);
+    }
+    let mut deliveries = consume(&*transport, &queue, 5).await;
+    next(&mut deliveries).await.ack();
+    transport.close().await;
+}
+
 pub async fn max_length(bench: Bench) {
     let transport = bench.open().await;
     transport.declare_exchange(&bench.exchange()).await.unwrap();

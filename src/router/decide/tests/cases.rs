@@ -95,10 +95,10 @@ fn templates_mean_what_the_cases_say() {
     assert!(count > 50, "only {count} cases were found");
 }
 
-/// Blocks of `docs/templates.md` that start with `# example` are cases.
+/// Blocks of `src/template/README.md` that start with `# example` are cases.
 #[test]
 fn the_examples_of_the_documentation_are_true() {
-    let text = include_str!("../../../../docs/templates.md");
+    let text = include_str!("../../../../src/template/README.md");
     let mut count = 0;
     for block in text.split("```yaml\n# example\n").skip(1) {
         let document = crate::hook::parse_document(block.split("```").next().unwrap()).unwrap();

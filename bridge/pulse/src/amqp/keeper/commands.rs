@@ -145,7 +145,7 @@ impl Keeper {
                     return;
                 };
                 entry.want = None;
-                entry.waiting.consume.extend(reply);
+                entry.waiting.cancel.extend(reply);
                 self.mark(&queue, true);
             }
         }

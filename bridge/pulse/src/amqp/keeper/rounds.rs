@@ -87,9 +87,11 @@ impl Keeper {
             Finished::Queue(done) => {
                 let name = done.queue.clone();
                 self.round_over(*done);
-                let gone = !self.entries.contains_key(&name);
-                for command in self.postponed.remove(&name).filter(|_| gone).into_iter().flatten() {
-                    self.online(command, session, tasks);
+                // Deleted, or not to be deleted: what was asked for meanwhile has its turn.
+                if !self.entries.get(&name).is_some_and(|entry| entry.deleting) {
+                    for command in self.postponed.remove(&name).unwrap_or_default() {
+                        self.online(command, session, tasks);
+                    }
                 }
             }
         }
@@ -157,9 +159,16 @@ impl Keeper {
         let mut retry = true;
         let error = match done.result {
             Ok(Outcome::Deleted(messages)) => {
+                // Whoever asked meanwhile is answered too: what comes later was postponed.
+                let mut waiting = std::mem::take(&mut entry.waiting);
                 self.refused.remove(&name);
                 self.entries.remove(&name);
-                serving.delete.into_iter().for_each(|waiter| drop(waiter.send(Ok(messages))));
+                for waiters in [&mut serving, &mut waiting] {
+                    waiters.delete.drain(..).for_each(|waiter| drop(waiter.send(Ok(messages))));
+                    waiters.cancel.drain(..).for_each(|waiter| drop(waiter.send(Ok(()))));
+                    waiters
+                        .fail(&TopologyError::Refused(format!("the queue '{name}' was deleted meanwhile")));
+                }
                 return;
             }
             Ok(Outcome::Stands(running)) => {
@@ -177,22 +186,23 @@ impl Keeper {
             }
             Err(Failure::Queue(reason)) => {
                 serving.fail(&TopologyError::Refused(reason.clone()));
-                entry.deleting = false;
+                entry.deleting = !entry.waiting.delete.is_empty();
                 Some(reason)
             }
             Err(Failure::Lost(reason)) => {
-                // The loop notices the loss by itself, and everything begins anew.
+                // If all connections are lost everything begins anew, and else this queue after a moment.
                 serving.fail(&TopologyError::Unavailable(reason));
                 entry.undeclared = entry.spec.is_some();
-                entry.deleting = false;
+                entry.deleting = !entry.waiting.delete.is_empty();
+                entry.ended_early = None;
+                self.schedule(&name, true);
                 return;
             }
         };
         let health = entry.health();
         serving.declare.into_iter().for_each(|waiter| drop(waiter.send(Ok(health.clone()))));
-        serving.consume.into_iter().for_each(|waiter| drop(waiter.send(Ok(()))));
+        serving.consume.into_iter().chain(serving.cancel).for_each(|waiter| drop(waiter.send(Ok(()))));
         let early = entry.ended_early.take();
-        let again = entry.dirty;
         self.report(&name, error);
         for event in events {
             let _ = self.events.send(event);
@@ -200,15 +210,17 @@ impl Keeper {
         if let Some((id, reason)) = early {
             self.ended(Ended { queue: name.clone(), id, reason });
         }
-        if again {
-            self.mark(&name, true);
-        }
         self.schedule(&name, retry);
     }
 
     /// When to look at this queue again.
     fn schedule(&mut self, name: &Arc<str>, retry: bool) {
         let Some(entry) = self.entries.get_mut(name) else { return };
+        if entry.dirty {
+            // Something was asked for during the round.
+            self.mark(name, true);
+            return;
+        }
         if entry.spec.is_none() {
             // Its deletion was refused; there is nothing to keep.
             self.entries.remove(name);

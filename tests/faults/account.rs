@@ -1,0 +1,147 @@
+//! The account after a fault: what became of each event.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::deployment::Deployment;
+use super::traffic::{Entrance, Ledger, Sent};
+
+/// Until then everything has become a task or a record.
+const DEADLINE: Duration = Duration::from_secs(90);
+
+/// What was found of one event.
+#[derive(Debug, Clone, Default)]
+struct Found {
+    tasks: usize,
+    dead: usize,
+    decisions: usize,
+}
+
+/// One line of the table.
+#[derive(Debug, Clone)]
+pub struct Row {
+    pub fault: String,
+    pub events: usize,
+    pub tasks: usize,
+    /// Dead letters: no task, and the reason on record.
+    pub dead: usize,
+    /// Labels of events that somebody confirmed, without a task or a reason.
+    pub lost: Vec<String>,
+    /// Labels of events with more than one fire.
+    pub doubled: Vec<String>,
+    /// Longest time without a new task at any entrance.
+    pub recovery: Duration,
+}
+
+/// Waits until all events of the ledger are accounted for, or the deadline, and says what became of them.
+pub async fn settle(deployment: &mut Deployment, fault: &str, ledger: &Ledger) -> anyhow::Result<Row> {
+    let started = Instant::now();
+    loop {
+        let row = look(deployment, fault, ledger).await?;
+        if row.lost.is_empty() || started.elapsed() > DEADLINE {
+            return Ok(row);
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+async fn look(deployment: &mut Deployment, fault: &str, ledger: &Ledger) -> anyhow::Result<Row> {
+    let mut found: BTreeMap<&str, Found> =
+        ledger.keys().map(|label| (label.as_str(), Found::default())).collect();
+    let tasks = deployment.tasks().await?;
+    let dead = deployment.dead_letters().await?;
+    let mut arrivals: BTreeMap<Entrance, Vec<i64>> = BTreeMap::new();
+    let (mut made, mut ids) = (0, BTreeSet::new());
+    for task in &tasks {
+        anyhow::ensure!(ids.insert(task["taskId"].as_str()), "a task id is listed twice");
+        let label = label(&task["task"]["payload"]["key"]);
+        let (Some(found), Some(sent)) = (found.get_mut(label), ledger.get(label)) else { continue };
+        found.tasks += 1;
+        made += 1;
+        arrivals.entry(sent.entrance).or_default().push(received(task)?);
+    }
+    for letter in &dead {
+        if let Some(found) = found.get_mut(label(&letter["routingKey"])) {
+            anyhow::ensure!(
+                letter["error"]["message"].is_string(),
+                "a dead letter without a reason: {letter}"
+            );
+            found.dead += 1;
+        }
+    }
+    for entrance in Entrance::ALL {
+        let page = deployment.api(&format!("/hooks/{}/decisions", entrance.hook())).await?;
+        for decision in page["decisions"].as_array().into_iter().flatten() {
+            if let Some(found) = found.get_mut(label(&decision["routingKey"])) {
+                anyhow::ensure!(decision["outcome"] == "filtered", "{decision}");
+                found.decisions += 1;
+            }
+        }
+    }
+    let with = |wanted: fn(&Sent, &Found) -> bool| -> Vec<String> {
+        let matching = ledger.iter().filter(|(label, sent)| wanted(sent, &found[label.as_str()]));
+        matching.map(|(label, _)| label.clone()).collect()
+    };
+    Ok(Row {
+        fault: fault.to_owned(),
+        events: ledger.len(),
+        tasks: made,
+        dead: found.values().map(|found| found.dead).sum(),
+        lost: with(|sent, found| {
+            sent.confirmed && if sent.fires { found.tasks + found.dead == 0 } else { found.decisions == 0 }
+        }),
+        doubled: with(|sent, found| found.tasks + found.dead > usize::from(sent.fires)),
+        recovery: arrivals.values().map(|times| longest_gap(times)).max().unwrap_or_default(),
+    })
+}
+
+/// The last word of a routing key.
+fn label(key: &Value) -> &str {
+    key.as_str().and_then(|key| key.rsplit('.').next()).unwrap_or_default()
+}
+
+fn received(task: &Value) -> anyhow::Result<i64> {
+    let text = task["received"].as_str().unwrap_or_default();
+    Ok(chrono::DateTime::parse_from_rfc3339(text)?.timestamp_millis())
+}
+
+fn longest_gap(times: &[i64]) -> Duration {
+    let mut times = times.to_vec();
+    times.sort_unstable();
+    let longest = times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0);
+    Duration::from_millis(longest.unsigned_abs())
+}
+
+/// The table, as it is printed.
+pub fn table(rows: &[Row]) -> String {
+    let mut text = format!(
+        "{:<58} {:>7} {:>7} {:>7} {:>6} {:>8} {:>10}\n",
+        "fault", "events", "tasks", "dead", "lost", "doubled", "recovery"
+    );
+    for row in rows {
+        text.push_str(&format!(
+            "{:<58} {:>7} {:>7} {:>7} {:>6} {:>8} {:>8.1} s\n",
+            row.fault,
+            row.events,
+            row.tasks,
+            row.dead,
+            row.lost.len(),
+            row.doubled.len(),
+            row.recovery.as_secs_f64()
+        ));
+    }
+    let sum = |of: fn(&Row) -> usize| rows.iter().map(of).sum::<usize>();
+    text.push_str(&format!(
+        "{:<58} {:>7} {:>7} {:>7} {:>6} {:>8}\n",
+        "all",
+        sum(|row| row.events),
+        sum(|row| row.tasks),
+        sum(|row| row.dead),
+        sum(|row| row.lost.len()),
+        sum(|row| row.doubled.len())
+    ));
+    text
+}

@@ -1,0 +1,94 @@
+//! A lane: one deployment, and one fault after the other while events go through it.
+
+use std::time::Duration;
+
+use harness::{Rabbit, eventually};
+use serde_json::json;
+
+use super::account::{self, Row};
+use super::deployment::{Deployment, FOREIGN, WEBHOOK};
+use super::system::{SOON, hook};
+use super::traffic::{Entrance, Senders};
+
+/// How hard it is tried.
+#[derive(Debug, Clone, Copy)]
+pub struct Scale {
+    /// How often each fault strikes within its row.
+    pub strikes: u32,
+    /// How long each lasts.
+    pub hold: Duration,
+    /// Between two events at one entrance.
+    pub interval: Duration,
+}
+
+impl Scale {
+    /// Bounded, or long where `PULSEHOOK_FAULTS` is `long`.
+    pub fn from_environment() -> Self {
+        if is_long() {
+            Self { strikes: 10, hold: Duration::from_secs(5), interval: Duration::from_millis(10) }
+        } else {
+            Self { strikes: 1, hold: Duration::from_millis(1_500), interval: Duration::from_millis(50) }
+        }
+    }
+}
+
+/// Whether the long run is asked for.
+pub fn is_long() -> bool {
+    std::env::var("PULSEHOOK_FAULTS").is_ok_and(|run| run == "long")
+}
+
+/// A deployment under traffic.
+pub struct Lane {
+    pub deployment: Deployment,
+    pub scale: Scale,
+    pub senders: Senders,
+    rows: Vec<Row>,
+}
+
+impl Lane {
+    /// Starts a deployment on a virtual host that exists, with a hook for each entrance.
+    pub async fn start(rabbit: &Rabbit, vhost: &str) -> anyhow::Result<Self> {
+        let mut deployment = Deployment::start(rabbit, vhost, &[]).await?;
+        let senders = Senders::new(&deployment).await?;
+        for (entrance, exchange, pattern) in [
+            (Entrance::Webhook, WEBHOOK, "github.push.#"),
+            (Entrance::Ids, FOREIGN, "ids.*"),
+            (Entrance::Plain, FOREIGN, "plain.*"),
+        ] {
+            let mut definition = hook(&[(exchange, pattern)]);
+            definition["filter"] = json!("payload.fires");
+            deployment.create_hook(entrance.hook(), &definition).await;
+        }
+        Ok(Self { deployment, scale: Scale::from_environment(), senders, rows: Vec::new() })
+    }
+
+    /// One row: events flow, the fault strikes and is over, events flow on, and all of them are accounted for.
+    pub async fn row(
+        &mut self,
+        fault: &str,
+        mut strike: impl AsyncFnMut(&mut Deployment, Duration) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        // Words of a routing key and of a repository's name: letters and digits.
+        let prefix = format!("r{}", self.rows.len());
+        let traffic = self.senders.start(&prefix, self.scale.interval);
+        for strike_number in 0..self.scale.strikes as usize {
+            let before = traffic.sent().max(strike_number);
+            eventually(SOON, async || (traffic.sent() >= before + 20).then_some(())).await;
+            strike(&mut self.deployment, self.scale.hold)
+                .await
+                .map_err(|error| error.context(fault.to_owned()))?;
+        }
+        let before = traffic.sent();
+        eventually(SOON, async || (traffic.sent() >= before + 20).then_some(())).await;
+        let ledger = traffic.stop().await.map_err(|error| error.context(fault.to_owned()))?;
+        let row = account::settle(&mut self.deployment, fault, &ledger).await?;
+        eprintln!("{}", account::table(std::slice::from_ref(&row)).lines().nth(1).unwrap_or_default());
+        self.rows.push(row);
+        Ok(())
+    }
+
+    /// The rows, when nothing more is to come. Whatever had been doubled late would be seen now.
+    pub fn finish(self) -> Vec<Row> {
+        self.rows
+    }
+}

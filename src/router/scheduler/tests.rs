@@ -1,6 +1,7 @@
 //! The scheduler on a real store and the embedded transport, with a clock that the test moves.
 
 mod scale;
+mod silence;
 mod year;
 
 use std::collections::BTreeMap;

@@ -15,6 +15,7 @@ pub mod local_only;
 mod record;
 pub mod reference;
 mod rules;
+mod schedule;
 mod schemas;
 mod service;
 pub mod table;

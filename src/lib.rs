@@ -2,7 +2,7 @@
 //!
 //! Every trigger source is first a message on pulse; the [`router`] consumes one queue per hook, decides,
 //! renders a task and submits it to the queue service. Imports run one way:
-//! `main → cli → app → {router, api, bridge} → {template, filter, store, queue, auth} → hook`.
+//! `main → cli → app → {router, api, bridge} → {template, filter, schedule, store, queue, auth} → hook`.
 
 pub mod api;
 pub mod app;
@@ -13,6 +13,7 @@ pub mod filter;
 pub mod hook;
 pub mod queue;
 pub mod router;
+pub mod schedule;
 pub mod server;
 pub mod store;
 pub mod template;

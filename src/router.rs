@@ -19,6 +19,7 @@ mod outcome;
 mod process;
 pub mod registry;
 mod retention;
+pub mod scheduler;
 mod submit;
 pub mod trigger;
 pub mod triggering;
@@ -47,6 +48,7 @@ use gate::Gate;
 use identity::TaskIds;
 pub use keeper::KeepError;
 use registry::{LiveHook, Registry};
+use scheduler::Scheduler;
 
 /// `[router]`.
 #[derive(Debug, Clone, Deserialize)]
@@ -76,6 +78,8 @@ pub struct Config {
     pub messages_kept_days: u32,
     /// When the queue service has been down for so long, unrecorded messages go back to the broker and consuming stops.
     pub return_after_seconds: u64,
+    /// `[router.schedule]`.
+    pub schedule: crate::schedule::Config,
 }
 
 /// What the router is given.
@@ -125,6 +129,7 @@ struct Inner {
     config: Settings,
     task_ids: TaskIds,
     trigger_key: trigger::TriggerKey,
+    scheduler: Arc<Scheduler>,
     registry: Registry,
     keeper: keeper::Keeper,
     gate: Arc<Gate>,
@@ -179,9 +184,22 @@ impl Router {
         let (settled, settling) = mpsc::channel(SETTLED);
         let (heard, hearing) = mpsc::unbounded_channel();
         let store_id = parts.store.id().await?;
+        let trigger_key = trigger::TriggerKey::new(&parts.task_id_key);
+        let scheduler = Arc::new(Scheduler::new(scheduler::Parts {
+            store: parts.store.clone(),
+            transport: parts.transport.clone(),
+            key: trigger_key.clone(),
+            user: parts.user.clone(),
+            queue_kind: parts.queue_kind,
+            config: parts.router.schedule.clone(),
+            decisions_kept: parts.router.decisions_kept,
+            delivery_limit: parts.router.delivery_limit,
+            now: Arc::new(Utc::now),
+        }));
         let inner = Arc::new(Inner {
             task_ids: TaskIds::new(&parts.task_id_key, &store_id),
-            trigger_key: trigger::TriggerKey::new(&parts.task_id_key),
+            trigger_key,
+            scheduler,
             registry: Registry::default(),
             keeper: Default::default(),
             gate: Gate::new(parts.router.submissions as usize),
@@ -226,6 +244,7 @@ impl Router {
         inner.spawn(inner.clone().keep_retention());
         inner.recover().await?;
         inner.spawn(inner.clone().keep_topology());
+        inner.spawn(inner.scheduler.clone().run());
         Ok(Router { inner })
     }
 
@@ -233,7 +252,10 @@ impl Router {
     /// Answers the health of its bindings; an error says why its queue does not stand yet, and is retried in the background.
     pub async fn hook_saved(&self, row: &HookRow) -> Result<Vec<pulse::BindingHealth>, KeepError> {
         self.inner.register(row);
-        self.keep(&row.name).await
+        let scheduled = self.inner.scheduler.saved(row).await;
+        let kept = self.keep(&row.name).await?;
+        scheduled?;
+        Ok(kept)
     }
 
     /// Lets go of a deleted hook: its pending fires are cancelled and its queue is deleted, in the background if the broker is away.
@@ -273,6 +295,16 @@ impl Router {
         if let Err(error) = self.inner.transport.publish(&message, false).await {
             tracing::warn!(hook = %name, %error, "could not publish that the hook changed");
         }
+    }
+
+    /// When a hook is due: its next `count` moments, and how far the scheduler has come with it.
+    pub async fn upcoming(&self, row: &HookRow, count: usize) -> Result<scheduler::Upcoming, StoreError> {
+        self.inner.scheduler.upcoming(row, count).await
+    }
+
+    /// When the clock's last tick came; `None`: there was none since the start, and schedules do not fire.
+    pub fn last_tick(&self) -> Option<DateTime<Utc>> {
+        self.inner.scheduler.last_tick()
     }
 
     /// The limits that hooks are compiled with.

@@ -15,6 +15,7 @@ mod fire;
 mod hook;
 mod meta;
 mod retention;
+mod schedule;
 mod schema;
 mod token;
 mod writer;
@@ -34,6 +35,7 @@ pub use fire::{
 };
 pub use hook::{HookRow, NewHook, Saved, Tombstone};
 pub use retention::{Horizon, Step};
+pub use schedule::{DueCursor, Moved, NewSchedule, ScheduleRow};
 
 /// `[store]`.
 #[derive(Debug, Clone, Deserialize)]

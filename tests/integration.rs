@@ -1,7 +1,11 @@
 //! The integration tests: the real binary, real processes, a real broker, through the front door.
 
+#![allow(clippy::unwrap_used)]
+
 #[path = "integration/api.rs"]
 mod api;
+#[path = "integration/cron_dialect.rs"]
+mod cron_dialect;
 #[path = "integration/dead_letters.rs"]
 mod dead_letters;
 #[path = "integration/dev.rs"]
@@ -12,5 +16,7 @@ mod publishers;
 mod render_worker;
 #[path = "integration/road.rs"]
 mod road;
+#[path = "integration/schedule.rs"]
+mod schedule;
 #[path = "integration/system.rs"]
 mod system;

@@ -124,11 +124,8 @@ async fn give(publisher: &Publisher, exchange: &str, ticks: &mut Ticks, now: &No
         let message = tick(exchange, time);
         match publisher.publish_patiently(&message).await {
             Ok(routed) => debug!(routing_key = %message.routing_key, routed, "tick"),
-            Err(NotPublished::Unavailable(reason)) => return Err(reason),
-            // Never to be taken, so never to be tried again.
-            Err(NotPublished::Refused(reason)) => {
-                warn!(reason, routing_key = %message.routing_key, "tick refused")
-            }
+            // A refused tick is no other than its neighbours: the exchange or a right is missing, and comes back.
+            Err(NotPublished::Unavailable(reason) | NotPublished::Refused(reason)) => return Err(reason),
         }
         ticks.ticked(time);
     }

@@ -63,11 +63,11 @@ async fn admit(
     info.set_params(&params);
     let (parts, body) = request.into_parts();
     // The room that a large body takes is given back when the call is over.
-    let (body, _room) = api.read_body(&parts.headers, body).await?;
+    let (raw, _room) = api.read_body(&parts.headers, body).await?;
     let identity = match endpoint.scopes {
         None => None,
         Some(_) => {
-            let identity = authenticate(&api, &parts, &body).await?;
+            let identity = authenticate(&api, &parts, &raw).await?;
             identity
                 .require(&endpoint.scopes_for(&params))
                 .map_err(|refusal| ApiError::new(Code::InsufficientScopes, refusal.to_string()))?;
@@ -84,7 +84,7 @@ async fn admit(
     let body = match endpoint.input {
         None => Value::Null,
         Some(schema) => {
-            let body = parse(&parts.headers, &body)?;
+            let body = parse(&parts.headers, &raw)?;
             info.set_payload(&body);
             let problems = schemas::problems(schema, &body);
             if !problems.is_empty() {
@@ -97,7 +97,7 @@ async fn admit(
             body
         }
     };
-    let call = Call { api, params, query, headers: parts.headers, body, identity };
+    let call = Call { api, params, query, headers: parts.headers, body, raw, identity };
     let answer = tokio::time::timeout(HANDLER_TIME, (endpoint.handler)(call)).await.map_err(|_| {
         tracing::error!(method = endpoint.name, "the request took too long");
         ApiError::new(

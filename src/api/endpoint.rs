@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 
 use axum::http::{HeaderMap, Method};
+use bytes::Bytes;
 use serde_json::Value;
 
 use super::{Api, ApiError, Code};
@@ -69,6 +70,8 @@ pub struct Call {
     pub headers: HeaderMap,
     /// The body; null where the entry has no input.
     pub body: Value,
+    /// The body as it came: numbers of any size are exact in it.
+    pub raw: Bytes,
     /// Who calls; `None` where nobody is asked.
     pub identity: Option<Identity>,
 }

@@ -58,7 +58,11 @@ pub(super) async fn status(call: Call) -> Result<Value, ApiError> {
         }
         Some(fire) => json!({ "result": "success", "taskId": fire.task_id, "time": time(fire.fired_at) }),
     };
-    Ok(json!({ "lastFire": last }))
+    let mut answer = json!({ "lastFire": last });
+    if let Some(next) = api.inner.router.upcoming(&row, 1).await?.next.first() {
+        answer["nextScheduledDate"] = json!(time(next.timestamp_millis()));
+    }
+    Ok(answer)
 }
 
 pub(super) async fn bindings(call: Call) -> Result<Value, ApiError> {

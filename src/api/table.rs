@@ -3,7 +3,7 @@
 use axum::http::Method;
 
 use super::endpoint::{Endpoint, Parameter};
-use super::{audit, fires, hooks, record, service, trigger};
+use super::{audit, fires, hooks, record, schedule, service, trigger};
 
 const STATUS: &str = "Hook Status";
 const HOOKS: &str = "Hooks";
@@ -22,6 +22,12 @@ const LIMIT: Parameter = Parameter {
         Ok(limit) if limit > 0 => Ok(()),
         _ => Err("it must be a number above 0"),
     },
+};
+
+const COUNT: Parameter = Parameter {
+    name: "count",
+    description: "How many of the next moments to show, from 1 to 1000; 10 if absent.",
+    check: |text| schedule::count(text).map(drop),
 };
 
 const WAIT: Parameter = Parameter {
@@ -243,6 +249,18 @@ pub static TABLE: &[Endpoint] = &[
         title: "Get information about recent hook fires",
         description: "The hook's fires, newest first, up to 1000 a page.",
         handler: |call| Box::pin(record::last_fires(call)),
+        ..BASE
+    },
+    Endpoint {
+        name: "hookSchedule",
+        route: "/hooks/<hookGroupId>/<hookId>/schedule",
+        query: &[COUNT],
+        scopes: Some(&["hooks:status:<hookGroupId>/<hookId>"]),
+        output: "hook-schedule-response",
+        category: STATUS,
+        title: "Next moments of a hook's schedule",
+        description: "The moments at which the hook is due next, in UTC, and how far the scheduler has come.",
+        handler: |call| Box::pin(schedule::upcoming(call)),
         ..BASE
     },
     Endpoint {

@@ -7,7 +7,6 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use bytes::Bytes;
 use regex::Regex;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -80,7 +79,7 @@ async fn trigger(call: &Call, name: &HookName, fired_by: FiredBy) -> Answer {
         client_id: by_client.then(|| call.client_id().to_owned()),
         task_id,
         message_id,
-        payload: Bytes::from(call.body.to_string()),
+        payload: call.raw.clone(),
     };
     let triggered = call.api.inner.router.trigger(name, ask).await.map_err(refused)?;
     let task_id = triggered.task_id.clone();

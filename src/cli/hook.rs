@@ -2,6 +2,7 @@
 
 mod offline;
 mod render;
+mod schedule;
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -33,6 +34,8 @@ pub(super) enum HookCommand {
     Validate(offline::ValidateArgs),
     /// Run the cases in a folder: hooks, messages, and the tasks or reasons that are expected. Needs no server.
     Test(offline::TestArgs),
+    /// Show when a hook is due next: one of a file (needs no server), or one at the router.
+    Schedule(schedule::ScheduleArgs),
     /// List the functions and filters of templates.
     Functions,
 }
@@ -75,6 +78,7 @@ impl HookCommand {
             Self::Render(args) => return render::run(args),
             Self::Validate(args) => return offline::validate(&args),
             Self::Test(args) => return offline::test(&args),
+            Self::Schedule(args) => schedule::run(args).await?,
             Self::Functions => offline::functions(),
         }
         Ok(ExitCode::SUCCESS)

@@ -149,8 +149,7 @@ impl Rules {
         if body.len() > most {
             return Err(refused(format!("has {} bytes, {most} are allowed", body.len())));
         }
-        let payload =
-            crate::template::payload::parse_all(body).map_err(|error| refused(error.to_string()))?;
+        let payload = payload::parse_all(body).map_err(|error| refused(error.to_string()))?;
         self.payload.check(&payload, body)
     }
 

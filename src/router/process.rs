@@ -14,6 +14,7 @@ use super::Inner;
 use super::decide::{Decision, Event, FiredBy};
 use super::identity::{Identity, Repeat, identify};
 use super::registry::LiveHook;
+use super::scheduler::Waited;
 use super::submit::{Submission, error_json};
 use super::trigger::Trigger;
 use super::waiters::News;
@@ -140,6 +141,11 @@ impl Inner {
         items: &[Item],
         now: i64,
     ) -> Option<Vec<Entry>> {
+        let messages = items.iter().map(|item| {
+            let task_id = self.task_ids.task_id(hook.incarnation, &item.identity.id, item.occurrence);
+            (&*item.delivery.message, task_id)
+        });
+        let waited = self.waited(hook, messages, now).await;
         let inputs: Vec<_> = items
             .iter()
             .map(|item| {
@@ -170,7 +176,7 @@ impl Inner {
                             task: None,
                             error: None,
                         };
-                        decide_guarded(&inner, &hook, base)
+                        decide_guarded(&inner, &hook, base, waited.as_ref())
                     })
                     .collect()
             })
@@ -208,8 +214,8 @@ impl Inner {
 }
 
 /// A defect of ours that a message provokes must not come back with that message for ever: it costs this one, with a reason.
-fn decide_guarded(inner: &Inner, hook: &LiveHook, base: NewFire) -> Entry {
-    let attempt = std::panic::AssertUnwindSafe(|| decide_one(inner, hook, base.clone()));
+fn decide_guarded(inner: &Inner, hook: &LiveHook, base: NewFire, waited: Option<&Waited>) -> Entry {
+    let attempt = std::panic::AssertUnwindSafe(|| decide_one(inner, hook, base.clone(), waited));
     std::panic::catch_unwind(attempt).unwrap_or_else(|_| {
         let error = error_json(
             "internal-error",
@@ -219,7 +225,7 @@ fn decide_guarded(inner: &Inner, hook: &LiveHook, base: NewFire) -> Entry {
     })
 }
 
-fn decide_one(inner: &Inner, hook: &LiveHook, base: NewFire) -> Entry {
+fn decide_one(inner: &Inner, hook: &LiveHook, base: NewFire, waited: Option<&Waited>) -> Entry {
     let Some(context) = inner.context(&hook.name, &base.message) else {
         return Entry::Decision(
             decision(&base, "untrusted-trigger", UNTRUSTED.to_owned(), None),
@@ -228,6 +234,14 @@ fn decide_one(inner: &Inner, hook: &LiveHook, base: NewFire) -> Entry {
     };
     let task_id = context.task_id.unwrap_or(base.task_id);
     let base = NewFire { fired_by: context.fired_by.as_str(), task_id, ..base };
+    if let (Some(waited), Some(moment)) = (waited, context.scheduled_for)
+        && let Some(reason) = waited.stale(moment, super::from_ms(base.fired_at), &base.task_id)
+    {
+        tracing::debug!(hook = %hook.name, %reason, "did not fire");
+        let detail = serde_json::json!({ "scheduledFor": moment }).to_string();
+        let row = decision(&base, "stale-schedule", reason, Some(detail));
+        return Entry::Decision(row, base.task_id);
+    }
     let decision_made = match hook.rules(&inner.config.limits, &inner.config.workers) {
         Err(error) => {
             Decision::TemplateError { path: String::new(), message: error.to_owned(), exceeded: false }

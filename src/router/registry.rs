@@ -77,7 +77,8 @@ pub fn compile(hook: &Hook, limits: &Limits, workers: &Arc<Workers>) -> Result<R
     Ok(rules.with_workers(workers))
 }
 
-fn join(problems: &[crate::hook::Problem]) -> String {
+/// Faults of a document on one line.
+pub(super) fn join(problems: &[crate::hook::Problem]) -> String {
     problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 

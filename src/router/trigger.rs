@@ -127,6 +127,12 @@ impl std::fmt::Debug for TriggerKey {
     }
 }
 
+/// The scheduled moment that a message claims, believed or not.
+pub(super) fn scheduled_for(message: &Message) -> Option<DateTime<Utc>> {
+    let text = message.properties.headers.get(SCHEDULED_FOR)?.as_str()?;
+    Some(DateTime::parse_from_rfc3339(text).ok()?.to_utc())
+}
+
 /// The routing key of a hook's own triggers.
 pub fn own_key(hook: &HookName) -> String {
     naming::routing_key([hook.group.as_str(), hook.id.as_str()])

@@ -139,12 +139,13 @@ impl Inner {
         payload: &Bytes,
     ) -> Result<(), TriggerError> {
         let (inner, hook, payload) = (self.clone(), hook.clone(), payload.clone());
-        let checked =
-            self.deciders.run(move || match hook.rules(&inner.config.limits, &inner.config.workers) {
+        let checked = self.deciders.run(move || {
+            match hook.rules(&inner.config.limits, &inner.config.workers) {
                 Ok(rules) => rules.check_payload(&payload),
                 // The decision says so, and it is on record.
                 Err(_) => Ok(()),
-            });
+            }
+        });
         checked.await.ok_or(StoreError::Closed)?.map_err(TriggerError::Payload)
     }
 

@@ -34,6 +34,7 @@ pub struct JsonE {
     template: Value,
     wanted: Wanted,
     cost: Cost,
+    json: bool,
 }
 
 /// What a template gives.
@@ -55,7 +56,7 @@ impl JsonE {
         }
         let wanted = Wanted::new(&survey.names);
         let cost = Cost::of(&template);
-        Ok(JsonE { template, wanted, cost })
+        Ok(JsonE { template, wanted, cost, json: survey.json })
     }
 
     /// Whether what rendering with a context may cost can't be bounded low enough for this process.
@@ -103,7 +104,7 @@ impl JsonE {
         if declined {
             return Ok(Rendered::Declined);
         }
-        marks::unmark(value, task_id, limits.depth).map(Rendered::Value)
+        marks::unmark(value, task_id, limits.depth, self.json).map(Rendered::Value)
     }
 }
 

@@ -35,9 +35,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::Message;
-use crate::embedded::{EVENT_BACKLOG, check_name};
+use crate::naming::check_name;
 use crate::transport::{
-    BindingHealth, Delivery, Event, PublishError, Published, QueueSpec, Status, TopologyError, Transport,
+    BindingHealth, Delivery, EVENT_BACKLOG, Event, PublishError, Published, QueueSpec, Status, TopologyError,
+    Transport,
 };
 use health::Health;
 use keeper::{Command, Keeper};

@@ -29,9 +29,10 @@ use async_trait::async_trait;
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::naming::MAX_NAME;
+use crate::naming::check_name;
 use crate::transport::{
-    BindingHealth, Delivery, Event, PublishError, Published, QueueSpec, Status, TopologyError, Transport,
+    BindingHealth, Delivery, EVENT_BACKLOG, Event, PublishError, Published, QueueSpec, Status, TopologyError,
+    Transport,
 };
 use crate::{Message, embedded::command::Command};
 
@@ -40,9 +41,6 @@ pub use db::OpenError;
 /// So many publishes may wait for their commit at once; more wait for their turn, so that a burst of large messages does
 /// not pile up in memory. Twice what one commit takes keeps the thread busy.
 const MAX_PUBLISHING: usize = 1024;
-
-/// Events that a slow listener may be behind before it misses some.
-pub(crate) const EVENT_BACKLOG: usize = 4096;
 
 /// The only generation: this transport is never disconnected while the process lives.
 const GENERATION: u64 = 1;
@@ -85,13 +83,6 @@ impl Embedded {
 
 fn closed() -> String {
     "the embedded transport is closed".into()
-}
-
-pub(crate) fn check_name(what: &str, name: &str) -> Result<(), String> {
-    if name.len() > MAX_NAME {
-        return Err(format!("{what} has {} bytes, {MAX_NAME} are allowed: {name:.60}…", name.len()));
-    }
-    Ok(())
 }
 
 #[async_trait]

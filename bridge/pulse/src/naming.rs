@@ -42,6 +42,14 @@ pub fn own_queue(user: &str, what: &str) -> String {
     fit_name(format!("queue/{user}/{what}"))
 }
 
+/// Whether AMQP can carry the name; the error calls it `what`.
+pub(crate) fn check_name(what: &str, name: &str) -> Result<(), String> {
+    if name.len() > MAX_NAME {
+        return Err(format!("{what} has {} bytes, {MAX_NAME} are allowed: {name:.60}…", name.len()));
+    }
+    Ok(())
+}
+
 fn fit_name(name: String) -> String {
     if name.len() <= MAX_NAME {
         return name;

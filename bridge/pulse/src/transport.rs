@@ -11,6 +11,9 @@ use tokio::sync::{broadcast, mpsc, watch};
 
 use crate::Message;
 
+/// Events that a slow listener may be behind before it misses some.
+pub(crate) const EVENT_BACKLOG: usize = 4096;
+
 /// A topic binding of a queue.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Binding {
@@ -229,7 +232,7 @@ pub trait Transport: Send + Sync + 'static {
     /// under way at once: confirms are pipelined. With `mandatory`, `routed` tells whether any queue took it; a mandatory
     /// message without an id is given one.
     ///
-    /// While there is no connection it fails at once, as it does while the broker blocks publishers. A message that is refused
+    /// While there is no connection, or while the broker blocks publishers, it fails without waiting for better times. A message that is refused
     /// costs others nothing, but may have them published twice, with the same id.
     async fn publish(&self, message: &Message, mandatory: bool) -> Result<Published, PublishError>;
 

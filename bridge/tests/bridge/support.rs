@@ -72,7 +72,10 @@ impl Broker {
     pub async fn wait(&self, what: &str, enough: impl Fn(&[Message]) -> bool) -> Vec<Message> {
         let mut receiver = self.messages.subscribe();
         let waited = tokio::time::timeout(DEADLINE, receiver.wait_for(|messages| enough(messages))).await;
-        waited.unwrap_or_else(|_| panic!("not in time: {what}")).unwrap().clone()
+        waited
+            .unwrap_or_else(|_| panic!("not in time: {what}; there are {}", self.messages().len()))
+            .unwrap()
+            .clone()
     }
 }
 

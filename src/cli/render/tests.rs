@@ -55,3 +55,22 @@ fn faults_of_a_hook_file_have_their_lines() {
     assert_eq!(validate(DEMO, &Limits::default()).unwrap().to_string(), "proj-demo/on-webhook");
     assert_eq!(validate("a: [", &Limits::default()).unwrap_err().len(), 1);
 }
+
+#[test]
+fn all_example_hooks_are_valid_and_have_cases() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut count = 0;
+    for entry in std::fs::read_dir(root.join("config/hooks")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let name = validate(&text, &Limits::default());
+        assert!(name.is_ok(), "{}: {name:?}", path.display());
+        assert!(
+            root.join("tests/cases/hooks").join(path.file_name().unwrap()).exists(),
+            "{}",
+            path.display()
+        );
+        count += 1;
+    }
+    assert!(count >= 3);
+}

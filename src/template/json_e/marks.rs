@@ -15,6 +15,8 @@ use crate::template::slugid::slugid;
 
 const NUMBER: char = '\u{f8f0}';
 const LABEL: char = '\u{f8f1}';
+/// Stands for a `$` that begins a key.
+pub const DOLLAR: char = '\u{f8f4}';
 const LABEL_END: char = '\u{f8f2}';
 
 /// The largest integer up to which floats are exact.
@@ -72,8 +74,8 @@ pub fn rewrite_slugids(source: &str, tokens: &[Token<'_>]) -> String {
     result
 }
 
-/// A rendered value with its numbers as JSON has them and without marks.
-pub fn unmark(value: Value, task_id: &str, depth: usize) -> Result<Value, TemplateError> {
+/// A rendered value with its numbers as JSON has them and without marks; `json`: the template has a `$json`.
+pub fn unmark(value: Value, task_id: &str, depth: usize, json: bool) -> Result<Value, TemplateError> {
     if depth == 0 {
         return Err(TemplateError::exceeded("the rendered task is nested too deep"));
     }
@@ -81,16 +83,19 @@ pub fn unmark(value: Value, task_id: &str, depth: usize) -> Result<Value, Templa
         Value::Number(number) => Value::Number(integral(number)),
         Value::String(text) => match text.strip_prefix(NUMBER).map(str::parse::<Number>) {
             Some(Ok(number)) => Value::Number(number),
-            _ => Value::String(plain(text, task_id)),
+            _ => {
+                let text = plain(text, task_id);
+                Value::String(json.then(|| whole_numbers(&text)).flatten().unwrap_or(text))
+            }
         },
         Value::Array(items) => items
             .into_iter()
-            .map(|item| unmark(item, task_id, depth - 1))
+            .map(|item| unmark(item, task_id, depth - 1, json))
             .collect::<Result<Vec<_>, _>>()?
             .into(),
         Value::Object(map) => map
             .into_iter()
-            .map(|(key, value)| Ok((plain(key, task_id), unmark(value, task_id, depth - 1)?)))
+            .map(|(key, value)| Ok((plain(key, task_id), unmark(value, task_id, depth - 1, json)?)))
             .collect::<Result<Map<_, _>, TemplateError>>()?
             .into(),
         other => other,
@@ -108,7 +113,7 @@ fn integral(number: Number) -> Number {
 }
 
 fn plain(text: String, task_id: &str) -> String {
-    if !text.contains([NUMBER, LABEL]) {
+    if !text.contains([NUMBER, LABEL, DOLLAR]) {
         return text;
     }
     let mut result = String::new();
@@ -121,5 +126,31 @@ fn plain(text: String, task_id: &str) -> String {
         rest = &inner[end + LABEL_END.len_utf8()..];
     }
     result.push_str(rest);
-    result.replace(NUMBER, "")
+    result.replace(NUMBER, "").replace(DOLLAR, "$")
+}
+
+/// The crate's `$json` writes integers from 2^32 on as `5000000000.0`: the same text with them as JSON has them. Only what
+/// stands like a value in JSON is touched.
+pub fn whole_numbers(text: &str) -> Option<String> {
+    let bytes = text.as_bytes();
+    let mut result = String::new();
+    let mut from = 0;
+    for (at, _) in text.match_indices(".0") {
+        let digits = bytes[..at].iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+        let start = at - digits;
+        let start = if start > 0 && bytes[start - 1] == b'-' { start - 1 } else { start };
+        let before = start.checked_sub(1).map(|at| bytes[at]);
+        let after = bytes.get(at + 2);
+        let a_value = matches!(before, None | Some(b':' | b',' | b'['))
+            && matches!(after, None | Some(b',' | b']' | b'}'));
+        if a_value && (10..=16).contains(&digits) {
+            result.push_str(&text[from..at]);
+            from = at + 2;
+        }
+    }
+    if from == 0 {
+        return None;
+    }
+    result.push_str(&text[from..]);
+    Some(result)
 }

@@ -23,6 +23,8 @@ const MAX_EXPRESSION: usize = 4096;
 pub struct Survey {
     /// Faults.
     pub problems: Vec<Problem>,
+    /// There is a `$json`.
+    pub json: bool,
     /// Dotted names that expressions read, as far as they are plain: `payload.head_commit.id`.
     pub names: BTreeSet<String>,
 }
@@ -70,6 +72,7 @@ impl Survey {
                 key if key.starts_with("each(") => operator == Some("$find"),
                 _ => false,
             };
+            self.json |= key == "$json";
             let new = match value {
                 Value::String(text) if expression => Value::String(self.expression(text, &here)),
                 Value::Object(branches) if conditions && Some(key.as_str()) == operator => branches
@@ -87,7 +90,12 @@ impl Survey {
                     .into(),
                 value => self.template(value, &here, depth + 1),
             };
-            result.insert(self.text(key, &here), new);
+            // The crate takes such a key for an operator, once it has taken the escape away.
+            let key = match key.strip_prefix("$${") {
+                Some(rest) => format!("{}{}", marks::DOLLAR, self.text(&format!("{{{rest}"), &here)),
+                None => self.text(key, &here),
+            };
+            result.insert(key, new);
         }
         Value::Object(result)
     }

@@ -230,3 +230,35 @@ fn usual_templates_stay_in_the_process() {
     let context = json!({"payload": {"text": "x".repeat(10_000)}});
     assert!(!JsonE::compile(&template, "task").unwrap().needs_worker(context.as_object().unwrap()));
 }
+
+/// The expectations are the reference implementation's, see `tests/tools/json-e-oracle.mjs`.
+#[test]
+fn templates_in_use_render_as_the_reference_renders_them() {
+    let corpus = crate::hook::parse_document(include_str!("../../../tests/cases/json-e/corpus.yml")).unwrap();
+    let expected: Value =
+        serde_json::from_str(include_str!("../../../tests/cases/json-e/corpus.expected.json")).unwrap();
+    let (mut count, mut faults) = (0, Vec::new());
+    for (case, expected) in corpus.as_array().unwrap().iter().zip(expected.as_array().unwrap()) {
+        assert_eq!(case["name"], expected["name"]);
+        let (contexts, results) =
+            (case["contexts"].as_array().unwrap(), expected["results"].as_array().unwrap());
+        assert_eq!(contexts.len(), results.len());
+        for (context, result) in contexts.iter().zip(results) {
+            count += 1;
+            let rendered = render(case["template"].clone(), context.clone());
+            let right = match (&rendered, result.get("value")) {
+                (Ok(Rendered::Value(value)), Some(expected)) => same(value, expected),
+                (Ok(Rendered::Declined), Some(expected)) => {
+                    [json!(null), json!(0), json!(""), json!(false)].contains(expected)
+                }
+                (Err(_), None) => true,
+                _ => false,
+            };
+            if !right {
+                faults.push(format!("{} {context}: {rendered:?}, expected {result}", case["name"]));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    assert!(count >= 30, "{count}");
+}

@@ -28,13 +28,20 @@ const STOP_DEADLINE: Duration = Duration::from_secs(30);
 /// Erlang's distribution port lies so far above the AMQP port.
 const DISTRIBUTION_OFFSET: u16 = 20_000;
 
+/// Waits for the end of the process or of the node, whichever is first.
+const WATCH: &str = r#"
+    trap '' INT TERM HUP
+    while kill -0 "$1" && kill -0 "$2"; do sleep 1; done
+    kill -0 "$1" || { kill -9 "$2"; rm -rf "$3"; }
+"#;
+
 /// The user that every node has, with all rights in every virtual host that [`Rabbit::add_vhost`] makes.
 pub const USER: &str = "guest";
 
 /// Its password.
 pub const PASSWORD: &str = "guest";
 
-/// A running (or stopped) node. Killed, and its folder removed, when it is dropped.
+/// A running (or stopped) node. Killed, and its folder removed, when it is dropped or when this process is killed.
 pub struct Rabbit {
     folder: TempDir,
     node: String,
@@ -85,6 +92,7 @@ impl Rabbit {
             .stdin(Stdio::null())
             .spawn()
             .context("cannot start rabbitmq-server")?;
+        self.watch_over(child.id())?;
         self.child = Some(child);
         let ready = tokio::time::timeout(START_DEADLINE, async {
             while !self.speaks_amqp().await {
@@ -102,6 +110,19 @@ impl Rabbit {
             Ok(Err(error)) => Err(error.context(self.output())),
             Err(_) => bail!("the node did not come up in {START_DEADLINE:?}: {}", self.output()),
         }
+    }
+
+    /// Has a small process end the node and remove its folder when this process is killed: nothing is dropped then.
+    fn watch_over(&self, node: u32) -> anyhow::Result<()> {
+        Command::new("sh")
+            .args(["-c", WATCH, "watch", &std::process::id().to_string(), &node.to_string()])
+            .arg(self.folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("cannot start the node's watch")?;
+        Ok(())
     }
 
     /// Stops the node in order, as an operator would.

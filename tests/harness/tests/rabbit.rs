@@ -62,3 +62,34 @@ async fn the_proxy_cuts_stalls_and_refuses() {
     .await;
     echo.abort();
 }
+
+/// Started by the test below, to be killed.
+#[tokio::test]
+#[ignore = "started by the test below"]
+async fn child() {
+    if std::env::var_os("HARNESS_CHILD").is_some() {
+        let rabbit = Rabbit::start().await.unwrap();
+        println!("address {}", rabbit.address());
+        std::future::pending::<()>().await;
+    }
+}
+
+#[tokio::test]
+async fn a_node_does_not_outlive_a_test_that_is_killed() {
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "child", "--nocapture"])
+        .env("HARNESS_CHILD", "1")
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
+    let address =
+        lines.map_while(Result::ok).find_map(|line| Some(line.split_once("address ")?.1.to_owned())).unwrap();
+    TcpStream::connect(&address).await.unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    eventually(Duration::from_secs(30), || async {
+        TcpStream::connect(&address).await.is_err().then_some(())
+    })
+    .await;
+}

@@ -7,7 +7,7 @@ use tracing::warn;
 use super::consumers::{Running, Start};
 use super::session::Session;
 use super::wire::{Refusal, RpcError};
-use crate::embedded::check_name;
+use crate::naming::check_name;
 use crate::transport::{Binding, BindingHealth, QueueSpec};
 
 /// What to do, in this order. Only one round is under way for a queue at a time.

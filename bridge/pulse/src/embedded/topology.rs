@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::DropGuard;
 
 use super::broker::{Broker, Consumer, Queue};
-use super::check_name;
+use crate::naming::check_name;
 use crate::transport::{Binding, BindingHealth, Delivery, Event, QueueSpec, TopologyError};
 
 type Reply<T> = oneshot::Sender<Result<T, TopologyError>>;

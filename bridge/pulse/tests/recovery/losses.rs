@@ -33,6 +33,27 @@ pub async fn connections_closed_by_an_operator(rabbit: Arc<Rabbit>) {
     transport.close().await;
 }
 
+/// The connection for declaring is lost alone: nobody else notices, and the next declaration makes a new one.
+pub async fn topology_connection_closed(rabbit: Arc<Rabbit>) {
+    rabbit.add_vhost("alone").await.unwrap();
+    let transport = connect(&rabbit.url("alone"));
+    let mut deliveries = stand(&*transport, "alone", 10).await;
+    let mut events = transport.events();
+    let connections = rabbit.ctl(&["list_connections", "pid", "vhost", "client_properties"]).await.unwrap();
+    let line = connections.lines().find(|line| line.contains("alone") && line.contains("topology")).unwrap();
+    rabbit.ctl(&["close_connection", line.split_whitespace().next().unwrap(), "test"]).await.unwrap();
+    harness::eventually(DEADLINE, || async {
+        transport.declare_queue(spec("alone", "other", &["other"])).await.ok()
+    })
+    .await;
+    publish(&*transport, "alone", "other").await;
+    let delivery = find(&mut deliveries, "other").await;
+    assert_eq!(delivery.generation, 1);
+    delivery.ack();
+    assert!(events.try_recv().is_err(), "consuming was disturbed");
+    transport.close().await;
+}
+
 /// Whatever was reported as published is there, however often the connection breaks meanwhile.
 pub async fn cut_while_publishing(rabbit: Arc<Rabbit>) {
     let proxy = Proxy::start(rabbit.address()).await.unwrap();

@@ -128,7 +128,7 @@ proptest! {
 
     #[test]
     fn a_payload_passes_through_json_e_unchanged(payload in json_value()) {
-        prop_assume!(!payload.to_string().contains(['\u{f8f0}', '\u{f8f1}']));
+        prop_assume!(!payload.to_string().contains(['\u{f8f0}', '\u{f8f1}', '\u{f8f4}']));
         let rules = rules(|hook| {
             hook["triggerSchema"] = json!({});
             hook["task"]["payload"] = json!({ "all": {"$eval": "payload"} });

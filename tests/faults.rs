@@ -26,6 +26,8 @@ mod lane;
 mod outages;
 #[path = "faults/processes.rs"]
 mod processes;
+#[path = "faults/schedule.rs"]
+mod schedule;
 #[path = "faults/storm.rs"]
 mod storm;
 #[allow(dead_code, reason = "the integration tests need more of it")]

@@ -61,3 +61,70 @@ impl Store {
         .await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::store::{Config, NewFire, Recorded};
+
+    const MINUTE: i64 = 60_000;
+
+    /// Records a message without an id, the same each time but for these.
+    async fn record(store: &Store, epoch: i64, at: i64, redelivered: bool) -> bool {
+        let fire = NewFire {
+            incarnation: 1,
+            version: 1,
+            task_id: uuid::Uuid::new_v4().to_string(),
+            occurrence: 0,
+            fired_by: "pulseMessage",
+            fired_at: at,
+            epoch,
+            digest: Some([7; 16]),
+            redelivered,
+            message: Arc::new(pulse::Message::default()),
+            task: Some("{}".into()),
+            error: None,
+        };
+        matches!(store.write(move |w| w.fire(&fire)).await.unwrap(), Recorded::New { .. })
+    }
+
+    fn open(folder: &tempfile::TempDir) -> Store {
+        Store::open(&Config { path: folder.path().join("s.db") }, || ()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_redelivery_is_found_once_for_each_twin_and_an_old_equal_message_never() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(&folder);
+        let first = store.begin_epochs(0).await.unwrap() + 1;
+        // Twins, each first delivery an event of its own; then the connection goes with both acks.
+        assert!(record(&store, first, 0, false).await && record(&store, first, 0, false).await);
+        assert!(!record(&store, first + 1, 1, true).await && !record(&store, first + 1, 1, true).await);
+        assert!(record(&store, first + 1, 1, true).await, "a third was never recorded");
+        // The connection lives on, so the acks have arrived; what comes again much later is another message.
+        store.epochs_seen(first + 1..=first + 1, 5 * MINUTE, 0).await.unwrap();
+        assert!(record(&store, first + 2, 6 * MINUTE, true).await);
+    }
+
+    #[tokio::test]
+    async fn a_copy_that_was_held_up_is_found_by_the_one_that_came_after_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(&folder);
+        let first = store.begin_epochs(0).await.unwrap() + 1;
+        assert!(record(&store, first + 1, 1, true).await);
+        assert!(!record(&store, first, 2, false).await);
+    }
+
+    #[tokio::test]
+    async fn a_process_that_died_before_it_recorded_its_connection_shares_no_epoch_with_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(&folder);
+        let first = store.begin_epochs(0).await.unwrap() + 3;
+        assert!(record(&store, first, 0, false).await);
+        let next = store.begin_epochs(1).await.unwrap() + 1;
+        assert!(next > first);
+        assert!(!record(&store, next, 1, true).await);
+    }
+}

@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::deployment::Deployment;
-use super::traffic::{Entrance, Ledger, Sent};
+use super::traffic::{Entrance, Ledger, Sent, trigger_id};
 
 /// Until then everything has become a task or a record.
 const DEADLINE: Duration = Duration::from_secs(90);
@@ -54,17 +54,28 @@ async fn look(deployment: &mut Deployment, fault: &str, ledger: &Ledger) -> anyh
     let tasks = deployment.tasks().await?;
     let dead = deployment.dead_letters().await?;
     let mut arrivals: BTreeMap<Entrance, Vec<i64>> = BTreeMap::new();
+    let triggers: BTreeMap<String, &str> = ledger
+        .iter()
+        .filter(|(_, sent)| sent.entrance == Entrance::Trigger)
+        .map(|(label, _)| (trigger_id(label), label.as_str()))
+        .collect();
+    let label_of = |record: &Value| -> String {
+        let word = |text: &str| text.rsplit('.').next().unwrap_or_default().to_owned();
+        let trigger = record["messageId"].as_str().and_then(|id| triggers.get(id));
+        trigger
+            .map_or_else(|| record["routingKey"].as_str().map(word).unwrap_or_default(), ToString::to_string)
+    };
     let (mut made, mut ids) = (0, BTreeSet::new());
     for task in &tasks {
         anyhow::ensure!(ids.insert(task["taskId"].as_str()), "a task id is listed twice");
-        let label = label(&task["task"]["payload"]["key"]);
+        let label = task["task"]["payload"]["seen"]["label"].as_str().unwrap_or_default();
         let (Some(found), Some(sent)) = (found.get_mut(label), ledger.get(label)) else { continue };
         found.tasks += 1;
         made += 1;
         arrivals.entry(sent.entrance).or_default().push(received(task)?);
     }
     for letter in &dead {
-        if let Some(found) = found.get_mut(label(&letter["routingKey"])) {
+        if let Some(found) = found.get_mut(label_of(letter).as_str()) {
             anyhow::ensure!(
                 letter["error"]["message"].is_string(),
                 "a dead letter without a reason: {letter}"
@@ -75,7 +86,7 @@ async fn look(deployment: &mut Deployment, fault: &str, ledger: &Ledger) -> anyh
     for entrance in Entrance::ALL {
         let page = deployment.api(&format!("/hooks/{}/decisions", entrance.hook())).await?;
         for decision in page["decisions"].as_array().into_iter().flatten() {
-            if let Some(found) = found.get_mut(label(&decision["routingKey"])) {
+            if let Some(found) = found.get_mut(label_of(decision).as_str()) {
                 anyhow::ensure!(decision["outcome"] == "filtered", "{decision}");
                 found.decisions += 1;
             }
@@ -87,7 +98,8 @@ async fn look(deployment: &mut Deployment, fault: &str, ledger: &Ledger) -> anyh
     };
     Ok(Row {
         fault: fault.to_owned(),
-        events: ledger.len(),
+        // What nobody confirmed and nobody saw was no event.
+        events: with(|sent, found| sent.confirmed || found.tasks + found.dead + found.decisions > 0).len(),
         tasks: made,
         dead: found.values().map(|found| found.dead).sum(),
         lost: with(|sent, found| {
@@ -96,11 +108,6 @@ async fn look(deployment: &mut Deployment, fault: &str, ledger: &Ledger) -> anyh
         doubled: with(|sent, found| found.tasks + found.dead > usize::from(sent.fires)),
         recovery: arrivals.values().map(|times| longest_gap(times)).max().unwrap_or_default(),
     })
-}
-
-/// The last word of a routing key.
-fn label(key: &Value) -> &str {
-    key.as_str().and_then(|key| key.rsplit('.').next()).unwrap_or_default()
 }
 
 fn received(task: &Value) -> anyhow::Result<i64> {

@@ -63,5 +63,16 @@ pub async fn all(rabbit: &Rabbit, vhost: &str) -> anyhow::Result<Vec<Row>> {
         })
         .await?;
     }
+    lane.row("bridge to broker: cut and refused; bridge: kill -9 with a full spool", async |all, time| {
+        all.bridge_to_broker.refuse(true);
+        all.bridge_to_broker.cut();
+        hold(time).await;
+        all.bridge.kill9()?;
+        all.bridge.start().await?;
+        hold(time / 2).await;
+        all.bridge_to_broker.refuse(false);
+        Ok(())
+    })
+    .await?;
     Ok(lane.finish())
 }

@@ -97,9 +97,20 @@ impl Deployment {
         Ok(answer.json())
     }
 
+    /// Where the APIs of router and standby are.
+    pub fn api_urls(&self) -> &[String; 2] {
+        &self.api_urls
+    }
+
     /// Where the (first) router's API is.
     pub fn api_url(&self) -> &str {
         &self.api_urls[0]
+    }
+
+    /// Waits until the router has its store and answers.
+    pub async fn router_serves(&self) {
+        let url = format!("{}/ping", self.api_urls[0]);
+        eventually(SOON, async || self.http.get(&url).await.ok()?.status.is_success().then_some(())).await;
     }
 
     /// Creates a hook and waits until each of its bindings stands.
@@ -179,8 +190,8 @@ async fn pages(http: &Http, url: &str, what: &str) -> anyhow::Result<Vec<Value>>
     }
 }
 
-/// Deadlines are those of an impatient operator, so that a fault's row takes seconds.
-fn configuration(folder: &Path, pulse: &str, queue: SocketAddr, api: u16, bridge: u16) -> String {
+/// Deadlines are those of an impatient operator, so that a fault's row takes seconds. `api` and `bridge` are ports.
+pub fn configuration(folder: &Path, pulse: &str, queue: SocketAddr, api: u16, bridge: u16) -> String {
     format!(
         r#"
 [pulse]

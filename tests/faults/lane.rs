@@ -50,12 +50,14 @@ impl Lane {
     pub async fn start(rabbit: &Rabbit, vhost: &str) -> anyhow::Result<Self> {
         let mut deployment = Deployment::start(rabbit, vhost, &[]).await?;
         let senders = Senders::new(&deployment).await?;
-        for (entrance, exchange, pattern) in [
-            (Entrance::Webhook, WEBHOOK, "github.push.#"),
-            (Entrance::Ids, FOREIGN, "ids.*"),
-            (Entrance::Plain, FOREIGN, "plain.*"),
-        ] {
-            let mut definition = hook(&[(exchange, pattern)]);
+        let bindings: [(Entrance, &[(&str, &str)]); 4] = [
+            (Entrance::Webhook, &[(WEBHOOK, "github.push.#")]),
+            (Entrance::Ids, &[(FOREIGN, "ids.*")]),
+            (Entrance::Plain, &[(FOREIGN, "plain.*")]),
+            (Entrance::Trigger, &[]),
+        ];
+        for (entrance, bindings) in bindings {
+            let mut definition = hook(bindings);
             definition["filter"] = json!("payload.fires");
             deployment.create_hook(entrance.hook(), &definition).await;
         }

@@ -12,6 +12,7 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use harness::Http;
 use pulse::{Amqp, Message, Properties, PublishError, Transport};
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +24,9 @@ const AGAIN: Duration = Duration::from_millis(200);
 
 /// After so long an event that nobody takes is a failure of the test.
 const PATIENCE: Duration = Duration::from_secs(90);
+
+/// A trigger that is not answered in this time is sent again.
+const TRIGGER_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Messages of a burst that wait for their confirms.
 const AT_ONCE: usize = 500;
@@ -39,10 +43,12 @@ pub enum Entrance {
     Ids,
     /// A foreign publisher that does not.
     Plain,
+    /// A trigger by API, repeatable by its `Idempotency-Key`.
+    Trigger,
 }
 
 impl Entrance {
-    pub const ALL: [Entrance; 3] = [Entrance::Webhook, Entrance::Ids, Entrance::Plain];
+    pub const ALL: [Entrance; 4] = [Entrance::Webhook, Entrance::Ids, Entrance::Plain, Entrance::Trigger];
 
     /// Name of the hook that takes what comes this way.
     pub fn hook(self) -> &'static str {
@@ -50,6 +56,7 @@ impl Entrance {
             Entrance::Webhook => "storm/webhook",
             Entrance::Ids => "storm/ids",
             Entrance::Plain => "storm/plain",
+            Entrance::Trigger => "storm/trigger",
         }
     }
 }
@@ -64,7 +71,13 @@ pub struct Sent {
     pub confirmed: bool,
 }
 
-/// What was sent, by label. A label is the last word of the routing key.
+/// The message id of a trigger: a digest, since callers may choose keys of any length.
+pub fn trigger_id(label: &str) -> String {
+    let digest = Sha256::digest(format!("triggerHook\0anonymous\0{label}"));
+    format!("key/{}", hex::encode(digest))
+}
+
+/// What was sent, by label. A label is the last word of the routing key, and in the payload; a trigger's is its `Idempotency-Key`.
 pub type Ledger = BTreeMap<String, Sent>;
 
 /// Senders at work.
@@ -79,6 +92,8 @@ pub struct Traffic {
 pub struct Senders {
     http: Http,
     url: String,
+    /// Whichever router has the store answers.
+    trigger_urls: [String; 2],
     pub publisher: Arc<Amqp>,
 }
 
@@ -94,7 +109,11 @@ impl Senders {
         tokio::time::timeout(PATIENCE, status.wait_for(|status| *status == pulse::Status::Up)).await??;
         publisher.declare_exchange(FOREIGN).await?;
         let url = format!("{}/webhooks/github", deployment.bridge_url);
-        Ok(Self { http: deployment.http.clone(), url, publisher: Arc::new(publisher) })
+        let trigger_urls = deployment
+            .api_urls()
+            .clone()
+            .map(|api| format!("{api}/hooks/{}/trigger?wait=0", Entrance::Trigger.hook()));
+        Ok(Self { http: deployment.http.clone(), url, trigger_urls, publisher: Arc::new(publisher) })
     }
 
     /// Starts sending: at each entrance one event in each `interval`. `prefix` keeps the labels of one row apart from all others.
@@ -134,7 +153,7 @@ impl Senders {
         ledger: &Mutex<Ledger>,
     ) -> anyhow::Result<()> {
         let started = tokio::time::Instant::now();
-        for attempt in 0.. {
+        for attempt in 0_usize.. {
             let label = match entrance {
                 Entrance::Plain => format!("{label}-{attempt}"),
                 _ => label.clone(),
@@ -147,6 +166,7 @@ impl Senders {
                 Entrance::Webhook => self.post(&label, fires).await?,
                 Entrance::Ids => self.publish("ids", &label, Some(label.clone()), fires).await?,
                 Entrance::Plain => self.publish("plain", &label, None, fires).await?,
+                Entrance::Trigger => self.trigger(attempt, &label, fires).await?,
             };
             let Some(why) = taken else {
                 note(true);
@@ -202,6 +222,21 @@ impl Senders {
                 Ok(None)
             }
             Ok(answer) => anyhow::bail!("{label} was answered {}: {}", answer.status, answer.json()),
+        }
+    }
+
+    /// As [`post`](Self::post), at one router or, at the next attempt, the other.
+    async fn trigger(&self, attempt: usize, label: &str, fires: bool) -> anyhow::Result<Option<String>> {
+        let headers = [("content-type", "application/json"), ("idempotency-key", label)];
+        let body = json!({ "label": label, "fires": fires }).to_string();
+        let call = self.http.call("POST", &self.trigger_urls[attempt % 2], &headers, body);
+        // A standby accepts connections and answers when it has the store.
+        match tokio::time::timeout(TRIGGER_PATIENCE, call).await {
+            Err(_) => Ok(Some("the router does not answer".to_owned())),
+            Ok(Err(error)) => Ok(Some(format!("{error:#}"))),
+            Ok(Ok(answer)) if answer.status.is_success() => Ok(None),
+            Ok(Ok(answer)) if answer.status.is_server_error() => Ok(Some(answer.json().to_string())),
+            Ok(Ok(answer)) => anyhow::bail!("{label} was answered {}: {}", answer.status, answer.json()),
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use harness::{Process, RawMessage, RawPublisher, eventually};
 use serde_json::{Value, json};
 
-use super::deployment::{Deployment, FOREIGN, WEBHOOK};
+use super::deployment::{Deployment, FOREIGN, WEBHOOK, configuration};
 use super::lane::is_long;
 use super::system::{BINARY, SOON, hook, shared_rabbit};
 use super::traffic::Senders;
@@ -23,7 +23,10 @@ async fn unreadable_messages_end_on_record_and_disturb_nobody() {
     let senders = Senders::new(&all).await.unwrap();
     all.create_hook("traps/odd", &hook(&[(FOREIGN, "odd.#")])).await;
     all.create_hook("traps/even", &hook(&[(FOREIGN, "even.#")])).await;
-    all.create_hook("traps/long", &hook(&[(WEBHOOK, "github.push.#")])).await;
+    let mut long = hook(&[(WEBHOOK, "github.push.#")]);
+    // The task's name would be too long with the key in it.
+    long["task"]["metadata"]["name"] = json!("a task");
+    all.create_hook("traps/long", &long).await;
 
     let mut raw = RawPublisher::connect(rabbit.address(), vhost).await.unwrap();
     let base = RawMessage {
@@ -102,14 +105,12 @@ async fn thousands_of_refused_bindings_are_their_own_hooks_affair() {
 async fn a_wrong_password_is_named_and_not_shown() {
     let rabbit = shared_rabbit().await;
     let folder = tempfile::tempdir().unwrap();
-    let mut router = Process::new("router", BINARY)
-        .arg("router")
-        .env("PULSEHOOK_PULSE__URL", rabbit.url("/").replace(":guest@", ":hunter2@"))
-        .env("PULSEHOOK_STORE__PATH", folder.path().join("store.db").display().to_string())
-        .env("PULSEHOOK_QUEUE__ACCESS_TOKEN", "a token of at least some length")
-        .env("PULSEHOOK_API__LISTEN", "127.0.0.1:0")
-        .env("PULSEHOOK_AUTH__ANONYMOUS", "[]")
-        .env("PULSEHOOK_KEYS__TASK_ID", "0123456789abcdef0123456789abcdef");
+    let config = folder.path().join("pulsehook.toml");
+    let queue = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+    let url = rabbit.url("/").replace(":guest@", ":hunter2@");
+    std::fs::write(&config, configuration(folder.path(), &url, queue, 0, 0)).unwrap();
+    let mut router =
+        Process::new("router", BINARY).arg("router").arg("--config").arg(config.display().to_string());
     router.start().await.unwrap();
     eventually(SOON, async || {
         router.lines().iter().any(|line| line.contains("Login was refused")).then_some(())

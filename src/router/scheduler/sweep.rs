@@ -134,6 +134,9 @@ impl Scheduler {
         }
         if !moved.is_empty() {
             let (handled, kept) = (now.timestamp_millis(), i64::from(self.parts.decisions_kept));
+            if swept.published > 0 {
+                pulse::crash::point("scheduler.published");
+            }
             self.parts.store.move_schedules_on(moved, handled, kept).await?;
         }
         match unavailable {

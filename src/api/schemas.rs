@@ -15,7 +15,7 @@ const FILES: &[(&str, &str)] = &[
     ("fire", include_str!("../../schemas/api/fire.json")),
     ("fire-response", include_str!("../../schemas/api/fire-response.json")),
     ("hook-definition", include_str!("../../schemas/api/hook-definition.json")),
-    ("hook-schedule", include_str!("../../schemas/api/hook-schedule.json")),
+    ("hook-schedule-response", include_str!("../../schemas/api/hook-schedule-response.json")),
     ("hook-status", include_str!("../../schemas/api/hook-status.json")),
     ("list-audit-response", include_str!("../../schemas/api/list-audit-response.json")),
     ("list-bindings-response", include_str!("../../schemas/api/list-bindings-response.json")),

@@ -26,7 +26,7 @@ const LIMIT: Parameter = Parameter {
 
 const COUNT: Parameter = Parameter {
     name: "count",
-    description: "How many times to show: 10 unless given, at most 1000.",
+    description: "How many of the next moments to show, from 1 to 1000; 10 if absent.",
     check: |text| schedule::count(text).map(drop),
 };
 
@@ -255,11 +255,11 @@ pub static TABLE: &[Endpoint] = &[
         name: "hookSchedule",
         route: "/hooks/<hookGroupId>/<hookId>/schedule",
         query: &[COUNT],
-        scopes: Some(READ),
-        output: "hook-schedule",
+        scopes: Some(&["hooks:status:<hookGroupId>/<hookId>"]),
+        output: "hook-schedule-response",
         category: STATUS,
-        title: "When is the hook due?",
-        description: "The hook's next scheduled times, and how far its schedule has been followed.",
+        title: "Next moments of a hook's schedule",
+        description: "The moments at which the hook is due next, in UTC, and how far the scheduler has come.",
         handler: |call| Box::pin(schedule::upcoming(call)),
         ..BASE
     },

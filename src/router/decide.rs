@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::filter::{Filter, Verdict};
 use crate::hook::{Hook, HookName, Problem};
+use crate::schedule::Schedule;
 pub use crate::template::Limits;
 use crate::template::context::{Context, Fire, timestamp};
 use crate::template::wanted::Wanted;
@@ -93,7 +94,7 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// Compiles filter, triggerSchema and template of a hook. All faults are reported at once, with their places.
+    /// Compiles filter, triggerSchema, template and schedule of a hook. All faults are reported at once, with their places.
     pub fn compile(hook: &Hook, limits: &Limits) -> Result<Rules, Vec<Problem>> {
         let mut problems = Vec::new();
         let mut keep = |more: Vec<Problem>| problems.extend(more);
@@ -102,7 +103,9 @@ impl Rules {
         let payload =
             PayloadSchema::compile(&hook.trigger_schema).map_err(|problem| keep(vec![problem])).ok();
         let template = Template::compile(hook, limits).map_err(&mut keep).ok();
-        let (Some(filter), Some(payload), Some(template)) = (filter, payload, template) else {
+        let schedule = Schedule::compile(&hook.schedule).map_err(&mut keep).ok();
+        let (Some(filter), Some(payload), Some(template), Some(_)) = (filter, payload, template, schedule)
+        else {
             return Err(problems);
         };
         let mentions = |text: &str| text.contains("headers");

@@ -6,6 +6,10 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use harness::{Http, Process, eventually};
+use pulse::amqp::{Amqp, AmqpConfig};
+use pulse::{Status, Transport as _};
+use pulsehook::router::decide::FiredBy;
+use pulsehook::router::trigger::{Trigger, TriggerKey};
 use serde_json::{Value, json};
 
 use super::system::{BINARY, SOON, System, hook, shared_rabbit};
@@ -169,4 +173,65 @@ async fn without_a_bridge_schedules_wait_and_are_made_good() {
     system.bridge.lock().await.start().await.unwrap();
     eventually(SOON, || async { (count().await > before + 1).then_some(()) }).await;
     assert_complete(&moments(&system.tasks().await));
+}
+
+/// Triggers that lay in the hooks' queues for long, as after an outage: made here with the deployment's own key.
+#[tokio::test(flavor = "multi_thread")]
+async fn triggers_that_waited_are_judged_again_by_catch_up() {
+    let rabbit = shared_rabbit().await;
+    rabbit.add_vhost("schedule-waited").await.unwrap();
+    let url = rabbit.url("schedule-waited");
+    let system = System::start(&url).await;
+    const POLICIES: [&str; 3] = ["latest", "all", "none"];
+    for policy in POLICIES {
+        let mut hook = every_five_seconds();
+        hook["catchUp"] = policy.into();
+        system.create_hook(&format!("time/{policy}"), &hook).await;
+    }
+    let get = async |hook: &str, what: &str| {
+        system.http.get(&format!("{}/hooks/time/{hook}/{what}", system.api_url)).await.unwrap().json()
+    };
+    for policy in POLICIES {
+        eventually(NEXT_TICK, || async { get(policy, "schedule").await["last"].as_str().map(drop) }).await;
+    }
+
+    let config = AmqpConfig { url: &url, ca_file: None, name: "test", publish_timeout: SOON };
+    let transport = Amqp::connect(config).unwrap();
+    let mut status = transport.status();
+    tokio::time::timeout(SOON, status.wait_for(|status| *status == Status::Up)).await.unwrap().unwrap();
+    let key = TriggerKey::new(b"0123456789abcdef0123456789abcdef");
+    let five = DateTime::from_timestamp(Utc::now().timestamp() / 5 * 5, 0).unwrap();
+    // Every five seconds: in the first time fewer than the cap of 100 have come since, in the second more.
+    let waited = [five - TimeDelta::minutes(5), five - TimeDelta::minutes(20)];
+    for (policy, moment) in POLICIES.iter().flat_map(|policy| waited.map(|moment| (policy, moment))) {
+        let name = format!("time/{policy}").parse().unwrap();
+        let trigger = Trigger {
+            fired_by: FiredBy::Schedule,
+            client_id: None,
+            scheduled_for: Some(moment),
+            task_id: None,
+        };
+        let message =
+            key.message("pulsehook", &name, format!("waited-{moment}"), &trigger, b"{}".as_slice().into());
+        assert!(transport.publish(&message, true).await.unwrap().routed);
+    }
+
+    for (policy, wanted) in POLICIES.iter().zip([2, 1, 2]) {
+        eventually(SOON, || async {
+            let decisions = get(policy, "decisions").await;
+            let stale = decisions["decisions"]
+                .as_array()?
+                .iter()
+                .filter(|decision| decision["outcome"] == "stale-schedule")
+                .inspect(|decision| {
+                    assert!(decision["reason"].as_str().unwrap().contains("catchUp"), "{decision}")
+                });
+            (stale.count() == wanted).then_some(())
+        })
+        .await;
+    }
+    eventually(SOON, || async { moments(&system.tasks().await).contains(&waited[0]).then_some(()) }).await;
+    let fired = moments(&system.tasks().await);
+    assert_eq!(fired.iter().filter(|moment| **moment < five - TimeDelta::minutes(4)).count(), 1, "{fired:?}");
+    transport.close().await;
 }

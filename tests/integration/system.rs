@@ -73,6 +73,8 @@ access_token = "a token of at least some length"
 listen = "127.0.0.1:{api_port}"
 [bridge]
 listen = "127.0.0.1:{bridge_port}"
+[bridge.spool]
+path = "{spool}"
 [[bridge.source]]
 name = "github"
 provider = "github"
@@ -81,7 +83,8 @@ secrets = ["{SECRET}"]
 task_id = "0123456789abcdef0123456789abcdef"
 {more}
 "#,
-                store = folder.path().join("pulsehook.db").display()
+                store = folder.path().join("pulsehook.db").display(),
+                spool = folder.path().join("spool.db").display()
             ),
         )
         .unwrap();

@@ -218,3 +218,14 @@ fn faults_of_a_hook_are_reported_together() {
         assert!(texts.iter().any(|text| text.starts_with(expected)), "{expected:?} is not in {texts:#?}");
     }
 }
+
+#[test]
+fn a_schedule_that_cannot_be_is_refused_with_its_place() {
+    let hook = hook(|hook| hook["schedule"] = json!(["@daily", "0 0 32 * *"]));
+    let problems = Rules::compile(&hook, &Limits::default()).err().unwrap();
+    assert_eq!(problems.len(), 1);
+    assert!(
+        problems[0].to_string().starts_with("schedule[1]: the day-of-month field \"32\""),
+        "{problems:?}"
+    );
+}

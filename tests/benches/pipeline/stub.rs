@@ -119,10 +119,10 @@ fn note(seen: &Seen, body: &Bytes) {
             times.latencies.push((now - sent) / 1000.0);
         }
     }
-    if seen.count.fetch_add(1, Ordering::SeqCst) == 0 {
-        if let Ok(mut kept) = seen.body.lock() {
-            *kept = body.clone();
-        }
+    if seen.count.fetch_add(1, Ordering::SeqCst) == 0
+        && let Ok(mut kept) = seen.body.lock()
+    {
+        *kept = body.clone();
     }
 }
 

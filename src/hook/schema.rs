@@ -6,6 +6,8 @@
 //!
 //! A schema may give its own sentence for a failed `pattern`, `format` … in a sibling `errorMessage`.
 
+mod formats;
+
 use jsonschema::error::{TypeKind, ValidationErrorKind};
 use jsonschema::{PatternOptions, ValidationError, Validator};
 use serde_json::Value;
@@ -37,7 +39,7 @@ impl Schema {
         if let Some(problem) = remote_reference(schema, String::new()) {
             return Err(problem);
         }
-        let validator = jsonschema::draft7::options()
+        let validator = formats::with_formats(jsonschema::draft7::options())
             .should_validate_formats(true)
             .with_pattern_options(
                 PatternOptions::regex().size_limit(PATTERN_SIZE).dfa_size_limit(PATTERN_SIZE),
@@ -208,5 +210,57 @@ fn remote_reference(schema: &Value, path: String) -> Option<Problem> {
             .enumerate()
             .find_map(|(index, value)| remote_reference(value, format!("{path}[{index}]"))),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn formats_are_those_of_ajv() {
+        for (format, good, bad) in [
+            ("date-time", "2026-11-22T10:05:00Z", "2026-11-22"),
+            ("date", "2026-11-22", "22.11.2026"),
+            ("time", "10:05:00Z", "25:00:00Z"),
+            ("email", "a@example.com", "a"),
+            ("hostname", "a.example.com", "-a-"),
+            ("ipv4", "127.0.0.1", "127.0.0.256"),
+            ("ipv6", "::1", "1"),
+            ("uri", "https://example.com/x", "//x"),
+            ("uri-reference", "/x", "\\"),
+            ("regex", "^a+$", "("),
+            ("json-pointer", "/a/b", "a"),
+            ("uuid", "c9bf9e57-1685-4c89-bafb-ff5af830be8a", "c9bf9e57"),
+            ("url", "https://example.com", "x:y"),
+            ("duration", "P1DT2H", "1 day"),
+            ("byte", "aGk=", "?"),
+            ("iso-date-time", "2026-11-22T10:05:00", "now"),
+            ("iso-time", "10:05:00", "10"),
+        ] {
+            let schema = Schema::compile(&json!({ "format": format })).unwrap();
+            assert!(schema.is_valid(&json!(good)), "{format}: {good}");
+            assert!(!schema.is_valid(&json!(bad)), "{format}: {bad}");
+            assert!(schema.is_valid(&json!(1)), "{format} is for strings");
+        }
+        let problem = Schema::compile(&json!({"properties": {"a": {"format": "datetime"}}})).unwrap_err();
+        assert!(problem.to_string().contains("datetime"), "{problem}");
+    }
+
+    #[test]
+    fn draft_7_is_what_is_meant() {
+        let schema = Schema::compile(&json!({
+            "$schema": "http://json-schema.org/draft-07/schema#",
+            "items": [{"type": "string"}, {"type": "integer"}], "additionalItems": false,
+        }))
+        .unwrap();
+        assert!(schema.is_valid(&json!(["a", 1])));
+        assert!(!schema.is_valid(&json!(["a", 1, 2])));
+        assert!(
+            Schema::compile(&json!({"definitions": {"x": {"$ref": "#/definitions/y"}, "y": {}}})).is_ok()
+        );
+        assert!(Schema::compile(&json!({"$ref": "other.json"})).is_err());
     }
 }

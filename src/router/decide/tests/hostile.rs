@@ -116,10 +116,15 @@ fn schemas_end_within_their_limits() {
 #[test]
 fn looking_for_items_in_lists_again_and_again_ends() {
     let list: Vec<u32> = (0..10_000).map(|n| n % 7 + 1).collect();
-    let text = json!({ "list": list, "last": [9], "texts": vec!["x".repeat(3000); 12] }).to_string();
+    let text =
+        json!({ "list": list, "last": [9], "others": vec![9; 9000], "texts": vec!["x".repeat(3000); 6] })
+            .to_string();
     let message = message(&text);
     for template in [
         "{{ payload.list | select('in', payload.list | reverse) | list | length }}",
+        "{{ payload.list | select('in', payload.others) | list | length }}",
+        "{{ payload.list | reject('in', payload.others | reverse) | list | length }}",
+        "{% for x in payload.list %}{% if x in payload.others %}x{% endif %}{% endfor %}",
         "{{ payload.list | reject('in', payload.last) | select('in', payload.list) | list | length }}",
         "{% for x in payload.list %}{% if 9 in payload.list %}x{% endif %}{% endfor %}",
         "{% for x in payload.list %}{% if payload.list == payload.texts or payload.texts[0] == payload.texts[1] %}x{% endif %}{% endfor %}",

@@ -1,8 +1,8 @@
 //! The router: consumes one queue per hook, decides, records and submits.
 //!
-//! The life of a message: [`intake`] gives each hook its turn; [`process`] decides (on [`deciders`]), commits what was
-//! decided and only then acknowledges; [`submit`] takes each fire to its end behind the [`gate`]; [`outcome`] commits
-//! the end; [`events`] tells of it. [`keeper`] keeps queues and bindings in line with the hooks of the [`registry`].
+//! The life of a message: `intake` gives each hook its turn; `process` decides (on `deciders`), commits what was
+//! decided and only then acknowledges; `submit` takes each fire to its end behind the [`gate`]; `outcome` commits
+//! the end; `events` tells of it. `keeper` keeps queues and bindings in line with the hooks of the [`registry`].
 //!
 //! Everything that is recorded and not ended when the process stops, however it stops, is found at the next start.
 

@@ -47,6 +47,16 @@ pub struct Config {
     pub role: Vec<RoleConfig>,
 }
 
+impl Config {
+    /// Nobody has said yet who may call.
+    pub fn is_unconfigured(&self) -> bool {
+        self.mode == Mode::Static
+            && self.anonymous.is_empty()
+            && self.client.is_empty()
+            && self.role.is_empty()
+    }
+}
+
 /// Where clients and their scopes are known.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]

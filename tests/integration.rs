@@ -12,6 +12,8 @@ mod cron_dialect;
 mod dead_letters;
 #[path = "integration/dev.rs"]
 mod dev;
+#[path = "integration/open_router.rs"]
+mod open_router;
 #[path = "integration/publishers.rs"]
 mod publishers;
 #[path = "integration/render_worker.rs"]

@@ -7,13 +7,12 @@ use rusqlite::Connection;
 use super::StoreError;
 
 /// One entry per format; the file's `user_version` is the number of entries applied. Entries are never changed.
-const STEPS: &[&str] =
-    &[
-        include_str!("schema/1.sql"),
-        include_str!("schema/2.sql"),
-        include_str!("schema/3.sql"),
-        include_str!("schema/4.sql"),
-    ];
+const STEPS: &[&str] = &[
+    include_str!("schema/1.sql"),
+    include_str!("schema/2.sql"),
+    include_str!("schema/3.sql"),
+    include_str!("schema/4.sql"),
+];
 
 /// Pages of page cache, in KiB when negative: 16 MiB keeps the hot ends of all tables.
 const CACHE_SIZE: i64 = -16_384;

@@ -7,6 +7,7 @@
 //! Everything that is recorded and not ended when the process stops, however it stops, is found at the next start.
 
 mod again;
+mod ancestry;
 pub mod decide;
 mod deciders;
 mod events;
@@ -21,6 +22,7 @@ pub mod registry;
 mod retention;
 pub mod scheduler;
 mod submit;
+pub mod throttle;
 pub mod trigger;
 pub mod triggering;
 mod undeliverable;
@@ -35,6 +37,7 @@ use futures_util::stream::{self, StreamExt as _};
 use pulse::{Delivery, Event as PulseEvent, QueueKind, Transport, naming};
 use serde::Deserialize;
 use tokio::sync::{broadcast, mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -78,6 +81,8 @@ pub struct Config {
     pub messages_kept_days: u32,
     /// When the queue service has been down for so long, unrecorded messages go back to the broker and consuming stops.
     pub return_after_seconds: u64,
+    /// `[router.hook]`: the limits of each hook.
+    pub hook: throttle::Config,
     /// `[router.schedule]`.
     pub schedule: crate::schedule::Config,
 }
@@ -307,6 +312,12 @@ impl Router {
         self.inner.scheduler.last_tick()
     }
 
+    /// For how long a hook's messages still wait because its fires keep failing; `None` if they do not.
+    pub fn paused_for(&self, name: &HookName) -> Option<Duration> {
+        let queue = naming::queue(&self.inner.config.user, &name.group, &name.id);
+        self.inner.registry.get(&queue)?.shared.throttle.paused_for(Instant::now())
+    }
+
     /// The limits that hooks are compiled with.
     pub fn limits(&self) -> &Limits {
         &self.inner.config.limits
@@ -320,6 +331,29 @@ impl Router {
 }
 
 impl Inner {
+    /// A fire ended as a dead letter.
+    fn note_failure(&self, hook: &LiveHook) {
+        if let Some(pause) = hook.shared.throttle.failed(&self.config.router.hook, Instant::now()) {
+            let seconds = pause.as_secs();
+            tracing::warn!(hook = %hook.name, seconds, "its fires keep failing: its messages wait in the broker");
+        }
+    }
+
+    /// Stops consuming a hook's queue until the moment has come.
+    fn rest(self: &Arc<Self>, hook: &LiveHook, until: Instant) {
+        let (inner, name, queue) = (self.clone(), hook.name.clone(), hook.queue.clone());
+        self.spawn(async move {
+            if let Err(error) = inner.transport.cancel(&queue).await {
+                tracing::debug!(hook = %name, %error, "will not be consumed when the broker is back");
+            }
+            tokio::time::sleep_until(until).await;
+            if let Err(error) = inner.keep(&name).await {
+                tracing::warn!(hook = %name, %error, "the hook's queue is not as it should be");
+                inner.keep_trying(name);
+            }
+        });
+    }
+
     /// Runs a task until it ends or the router stops.
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
@@ -348,7 +382,11 @@ impl Inner {
         if known.as_ref().is_some_and(|known| known.version > row.version) {
             return;
         }
+        let news = known.as_ref().is_none_or(|known| known.version < row.version);
         let shared = known.map(|known| known.shared.clone()).unwrap_or_default();
+        if news {
+            shared.throttle.reset();
+        }
         match LiveHook::new(row, queue, shared) {
             Ok(hook) => self.registry.put(Arc::new(hook)),
             Err(error) => {

@@ -7,6 +7,7 @@
 //!
 //! One router at a time owns a store: a lock file beside it makes a second one wait (a standby).
 
+mod ancestor;
 mod audit;
 mod binding;
 mod decision;
@@ -27,6 +28,7 @@ use std::sync::{Arc, Mutex};
 use rusqlite::{Connection, OpenFlags};
 use serde::Deserialize;
 
+pub use ancestor::Ancestor;
 pub use audit::AuditRow;
 pub use decision::DecisionRow;
 pub use fire::{

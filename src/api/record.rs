@@ -89,6 +89,11 @@ pub(super) async fn bindings(call: Call) -> Result<Value, ApiError> {
     if let Some(error) = health.error {
         answer["queueError"] = json!(error);
     }
+    if let Some(pause) = api.inner.router.paused_for(&name) {
+        let until = crate::router::now_ms() + i64::try_from(pause.as_millis()).unwrap_or_default();
+        let reason = "The hook's fires keep failing, so its messages wait in the broker; changing the hook ends the pause.";
+        answer["held"] = json!({ "reason": reason, "until": time(until) });
+    }
     Ok(answer)
 }
 

@@ -227,6 +227,8 @@ impl Inner {
             message: Arc::new(message),
             task: Some(task.clone()),
             error: None,
+            // A person decided it.
+            cause: None,
         };
         let Recorded::New { id, .. } = self.store.write(move |w| w.fire(&new)).await? else {
             return Err(AgainError::State { state: "known", wanted: "try again" });

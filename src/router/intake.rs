@@ -10,9 +10,11 @@ use std::sync::atomic::Ordering;
 
 use pulse::Delivery;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::gate::GateState;
 use super::registry::LiveHook;
+use super::throttle::Held;
 use super::{Inner, Taking};
 
 /// Messages of one hook that are decided and recorded together.
@@ -32,6 +34,8 @@ struct Waiting {
     deliveries: VecDeque<Delivery>,
     batches: usize,
     in_ring: bool,
+    /// The rate limit holds it up; somebody will say when that is over.
+    held: bool,
 }
 
 /// What the intake hears from the rest of the router.
@@ -40,6 +44,8 @@ pub(super) enum Heard {
     Batch(Arc<str>),
     /// Fires of this queue have ended, after it had been full.
     Room(Arc<str>),
+    /// The rate limit lets this queue go on.
+    Leave(Arc<str>),
 }
 
 pub(super) struct Intake {
@@ -99,7 +105,7 @@ impl Intake {
         }
         self.inner.latest_generation.fetch_max(delivery.generation, Ordering::AcqRel);
         let waiting = self.hooks.entry(delivery.queue.clone()).or_default();
-        if !waiting.in_ring {
+        if !waiting.in_ring && !waiting.held {
             waiting.in_ring = true;
             self.ring.push_back(delivery.queue.clone());
         }
@@ -116,13 +122,19 @@ impl Intake {
                 queue
             }
             Heard::Room(queue) => queue,
+            Heard::Leave(queue) => {
+                if let Some(waiting) = self.hooks.get_mut(&queue) {
+                    waiting.held = false;
+                }
+                queue
+            }
         };
         let Some(waiting) = self.hooks.get_mut(&queue) else { return };
         if waiting.deliveries.is_empty() {
             if waiting.batches == 0 {
                 self.hooks.remove(&queue);
             }
-        } else if !waiting.in_ring {
+        } else if !waiting.in_ring && !waiting.held {
             waiting.in_ring = true;
             self.ring.push_back(queue);
         }
@@ -169,10 +181,11 @@ impl Intake {
                 continue;
             }
             let count = waiting.deliveries.len().min(BATCH).min(room.max(1));
-            let batch: Vec<Delivery> = waiting.deliveries.drain(..count).collect();
-            if batch.is_empty() {
+            if count == 0 {
                 continue;
             }
+            let Some(count) = leave(&inner, &self.heard, waiting, &queue, &hook, count) else { continue };
+            let batch: Vec<Delivery> = waiting.deliveries.drain(..count).collect();
             waiting.batches += 1;
             self.batches += 1;
             if !waiting.deliveries.is_empty() {
@@ -191,9 +204,47 @@ impl Intake {
         inner.load.reserve(&hook, reserved);
         self.inner.tasks.spawn(async move {
             let fires = inner.process(hook.clone(), batch).await;
+            hook.shared.throttle.give_back(reserved - fires.min(reserved));
             inner.load.release(&hook, reserved - fires.min(reserved), 0, &heard);
             // The intake ends before its tasks when the router stops.
             let _ = heard.send(Heard::Batch(queue));
         });
+    }
+}
+
+/// How many of the messages may go on now. `None`: none; whoever lets them go on will be heard of, or they have gone back.
+fn leave(
+    inner: &Arc<Inner>,
+    heard: &mpsc::UnboundedSender<Heard>,
+    waiting: &mut Waiting,
+    queue: &Arc<str>,
+    hook: &LiveHook,
+    count: usize,
+) -> Option<usize> {
+    let take = || hook.shared.throttle.take(count, &inner.config.router.hook, Instant::now());
+    match take() {
+        Ok(count) => Some(count),
+        Err(Held::Rate(until)) => {
+            waiting.held = true;
+            let (heard, queue) = (heard.clone(), queue.clone());
+            inner.spawn(async move {
+                tokio::time::sleep_until(until).await;
+                // The intake ends before its tasks when the router stops.
+                let _ = heard.send(Heard::Leave(queue));
+            });
+            None
+        }
+        Err(Held::Trial) => {
+            hook.shared.full.store(true, Ordering::Release);
+            // It may have ended between the two looks.
+            take().ok()
+        }
+        Err(Held::Broken { until, news }) => {
+            waiting.deliveries.drain(..).for_each(Delivery::retry);
+            if news {
+                inner.rest(hook, until);
+            }
+            None
+        }
     }
 }

@@ -24,6 +24,9 @@ const RETRY: Duration = Duration::from_secs(5);
 /// A queue's consumer gets at least and at most so many messages in advance, whatever its share of the budget is.
 const PREFETCH: (usize, usize) = (10, 1_000);
 
+/// A hook with a rate limit gets as many messages in advance as it can fire on in so many minutes.
+const RATE_MINUTES: usize = 10;
+
 /// One lock per hook name: what is done about one hook is done in order.
 #[derive(Default)]
 pub(super) struct Keeper {
@@ -83,7 +86,8 @@ impl Inner {
         if !stale.is_empty() {
             self.store.forget_stale_bindings(hook.incarnation, stale).await?;
         }
-        if hook.hook.paused == Some(true) {
+        let held = hook.shared.throttle.paused_for(tokio::time::Instant::now()).is_some();
+        if hook.hook.paused == Some(true) || held {
             self.transport.cancel(&queue).await?;
         } else if *self.taking.borrow() == Taking::Yes {
             self.transport.consume(&queue, self.prefetch(), self.deliveries.clone()).await?;
@@ -105,7 +109,13 @@ impl Inner {
     /// Each hook's share of the budget of messages that are out unacknowledged.
     pub(super) fn prefetch(&self) -> u16 {
         let share = self.config.router.prefetch_budget as usize / self.registry.len().max(1);
-        share.clamp(PREFETCH.0, PREFETCH.1) as u16
+        let share = share.clamp(PREFETCH.0, PREFETCH.1);
+        // A hook with a rate limit holds what it can use soon: brokers take back what is held for half an hour.
+        let soon = match self.config.router.hook.fires_per_minute as usize {
+            0 => share,
+            rate => rate.saturating_mul(RATE_MINUTES),
+        };
+        share.min(soon) as u16
     }
 
     /// Deletes the queue of a deleted hook, and forgets the hook when the broker has confirmed.

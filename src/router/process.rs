@@ -11,6 +11,7 @@ use chrono::{DateTime, Utc};
 use pulse::{Delivery, Message};
 
 use super::Inner;
+use super::ancestry::{self, Causes};
 use super::decide::{Decision, Event, FiredBy};
 use super::identity::{Identity, Repeat, identify};
 use super::registry::LiveHook;
@@ -74,7 +75,9 @@ impl Inner {
         while !items.is_empty() {
             pulse::crash::point("router.delivered");
             let now = super::now_ms();
-            let entries = match self.decide_all(&hook, &items, now).await {
+            let keys = items.iter().map(|item| item.delivery.message.routing_key.as_str());
+            let causes = self.causes(&hook, keys).await;
+            let entries = match self.decide_all(&hook, &items, causes, now).await {
                 Some(entries) => Arc::new(entries),
                 // The deciders are gone: the process is stopping, the messages go back.
                 None => return fires,
@@ -100,6 +103,7 @@ impl Inner {
                             self.submit(Submission { fire: pending, hook: hook.clone(), recovered: false });
                         } else if let Some(error) = &fire.error {
                             tracing::warn!(hook = %hook.name, task_id = fire.task_id, %error, "the message could not become a task");
+                            self.note_failure(&hook);
                             self.waiters.tell(&fire.task_id, || News::Look);
                             self.events.ended(&hook, fire, ended_seq.unwrap_or(0), error);
                         }
@@ -139,6 +143,7 @@ impl Inner {
         self: &Arc<Self>,
         hook: &Arc<LiveHook>,
         items: &[Item],
+        causes: Causes,
         now: i64,
     ) -> Option<Vec<Entry>> {
         let messages = items.iter().map(|item| {
@@ -175,8 +180,9 @@ impl Inner {
                             message,
                             task: None,
                             error: None,
+                            cause: None,
                         };
-                        decide_guarded(&inner, &hook, base, waited.as_ref())
+                        decide_guarded(&inner, &hook, base, waited.as_ref(), &causes)
                     })
                     .collect()
             })
@@ -214,8 +220,14 @@ impl Inner {
 }
 
 /// A defect of ours that a message provokes must not come back with that message for ever: it costs this one, with a reason.
-fn decide_guarded(inner: &Inner, hook: &LiveHook, base: NewFire, waited: Option<&Waited>) -> Entry {
-    let attempt = std::panic::AssertUnwindSafe(|| decide_one(inner, hook, base.clone(), waited));
+fn decide_guarded(
+    inner: &Inner,
+    hook: &LiveHook,
+    base: NewFire,
+    waited: Option<&Waited>,
+    causes: &Causes,
+) -> Entry {
+    let attempt = std::panic::AssertUnwindSafe(|| decide_one(inner, hook, base.clone(), waited, causes));
     std::panic::catch_unwind(attempt).unwrap_or_else(|_| {
         let error = error_json(
             "internal-error",
@@ -225,7 +237,13 @@ fn decide_guarded(inner: &Inner, hook: &LiveHook, base: NewFire, waited: Option<
     })
 }
 
-fn decide_one(inner: &Inner, hook: &LiveHook, base: NewFire, waited: Option<&Waited>) -> Entry {
+fn decide_one(
+    inner: &Inner,
+    hook: &LiveHook,
+    base: NewFire,
+    waited: Option<&Waited>,
+    causes: &Causes,
+) -> Entry {
     let Some(context) = inner.context(&hook.name, &base.message) else {
         return Entry::Decision(
             decision(&base, "untrusted-trigger", UNTRUSTED.to_owned(), None),
@@ -233,7 +251,19 @@ fn decide_one(inner: &Inner, hook: &LiveHook, base: NewFire, waited: Option<&Wai
         );
     };
     let task_id = context.task_id.unwrap_or(base.task_id);
-    let base = NewFire { fired_by: context.fired_by.as_str(), task_id, ..base };
+    // Only what happened by itself can go on by itself.
+    let cause = match context.fired_by {
+        FiredBy::PulseMessage => {
+            ancestry::task_in(&base.message.routing_key).and_then(|about| causes.get(about))
+        }
+        _ => None,
+    };
+    let base = NewFire {
+        fired_by: context.fired_by.as_str(),
+        task_id,
+        cause: cause.map(|cause| cause.task_id.clone()),
+        ..base
+    };
     if let (Some(waited), Some(moment)) = (waited, context.scheduled_for)
         && let Some(reason) = waited.stale(moment, super::from_ms(base.fired_at), &base.task_id)
     {
@@ -256,6 +286,11 @@ fn decide_one(inner: &Inner, hook: &LiveHook, base: NewFire, waited: Option<&Wai
         }),
     };
     match decision_made {
+        Decision::Fire { .. } if cause.is_some_and(|cause| cause.refusal.is_some()) => {
+            let reason = cause.and_then(|cause| cause.refusal.clone()).unwrap_or_default();
+            tracing::warn!(hook = %hook.name, reason, "a loop was stopped");
+            Entry::Decision(decision(&base, "loop", reason, None), base.task_id)
+        }
         Decision::Fire { task } => Entry::Fire(NewFire { task: Some(Bytes::from(task)), ..base }),
         failed if failed.is_error() => {
             let error = Some(error_json(failed.outcome(), &failed.reason()));

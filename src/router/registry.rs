@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use pulse::BindingHealth;
 
 use super::decide::{Limits, Rules};
+use super::throttle::Throttle;
 use crate::hook::{Hook, HookName};
 use crate::store::HookRow;
 use crate::template::Workers;
@@ -37,6 +38,8 @@ pub struct Shared {
     pub pending: AtomicUsize,
     /// The intake waits for `pending` to fall.
     pub full: AtomicBool,
+    /// How fast it may fire.
+    pub throttle: Throttle,
 }
 
 impl LiveHook {

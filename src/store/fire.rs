@@ -74,6 +74,8 @@ pub struct NewFire {
     pub task: Option<Bytes>,
     /// Why it cannot be submitted (JSON): such a fire is dead from the start.
     pub error: Option<String>,
+    /// The task that the message is about, where a fire made that.
+    pub cause: Option<String>,
 }
 
 /// What recording did.
@@ -270,8 +272,8 @@ impl Writing<'_> {
             .connection
             .prepare_cached(
                 "INSERT OR IGNORE INTO fire (incarnation, task_id, occurrence, version, fired_by, exchange, routing_key,
-                   message_id, fired_at, epoch, digest, state, ended_at, ended_seq, error)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+                   message_id, fired_at, epoch, digest, state, ended_at, ended_seq, error, cause)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
             )?
             .execute(params![
                 fire.incarnation,
@@ -288,7 +290,8 @@ impl Writing<'_> {
                 state as i64,
                 error.map(|_| fire.fired_at),
                 ended_seq,
-                error
+                error,
+                fire.cause
             ])?;
         if inserted == 0 {
             let fired_at = self

@@ -184,7 +184,7 @@ impl Intake {
             if count == 0 {
                 continue;
             }
-            let Some(count) = leave(&inner, &self.heard, waiting, &queue, &hook, count) else { continue };
+            let Some(count) = leave(inner, &self.heard, waiting, &queue, &hook, count) else { continue };
             let batch: Vec<Delivery> = waiting.deliveries.drain(..count).collect();
             waiting.batches += 1;
             self.batches += 1;

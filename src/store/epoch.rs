@@ -85,6 +85,7 @@ mod tests {
             redelivered,
             message: Arc::new(pulse::Message::default()),
             task: Some("{}".into()),
+            cause: None,
             error: None,
         };
         matches!(store.write(move |w| w.fire(&fire)).await.unwrap(), Recorded::New { .. })

@@ -57,8 +57,8 @@ impl Router {
         let (_, fire) = self.inner.find_fire(name, task_id).await?;
         let id = fire.id;
         match self.inner.store.write(move |w| w.drop_fire(id, now_ms())).await? {
-            Some(seq) => {
-                self.inner.events.settled(seq);
+            Some(_) => {
+                self.inner.events.ended();
                 Ok(())
             }
             None => {

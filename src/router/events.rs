@@ -14,8 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::Inner;
-use super::registry::LiveHook;
-use crate::store::{FireSummary, NewFire};
+use crate::store::FireSummary;
 
 /// Events that are read and published at a time.
 const AT_ONCE: u32 = 500;
@@ -33,14 +32,9 @@ pub(super) struct Events {
 }
 
 impl Events {
-    /// A fire has ended and is committed.
-    pub fn settled(&self, _seq: i64) {
+    /// A fire has ended and is committed: there is something to publish.
+    pub fn ended(&self) {
         self.wake.notify_one();
-    }
-
-    /// A fire was dead from the start.
-    pub fn ended(&self, _hook: &LiveHook, _fire: &NewFire, seq: i64, _error: &str) {
-        self.settled(seq);
     }
 }
 

@@ -27,7 +27,9 @@ impl Inner {
             pulse::crash::point("router.committed");
             for (settled, seq) in batch.drain(..).zip(sequence) {
                 self.load.release(&settled.hook, 1, settled.bytes, &heard);
-                let Some(seq) = seq else { continue };
+                if seq.is_none() {
+                    continue;
+                }
                 match (settled.ended.state, &settled.ended.error) {
                     (FireState::Success, _) => {
                         settled.hook.shared.throttle.succeeded();
@@ -41,7 +43,7 @@ impl Inner {
                     }
                 }
                 self.waiters.tell(&settled.task_id, || News::Look);
-                self.events.settled(seq);
+                self.events.ended();
             }
         }
     }

@@ -105,7 +105,7 @@ impl Inner {
                             tracing::warn!(hook = %hook.name, task_id = fire.task_id, %error, "the message could not become a task");
                             self.note_failure(&hook);
                             self.waiters.tell(&fire.task_id, || News::Look);
-                            self.events.ended(&hook, fire, ended_seq.unwrap_or(0), error);
+                            self.events.ended();
                         }
                     }
                     (Entry::Fire(fire), Some(Recorded::Known { fired_at })) => {

@@ -14,6 +14,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use pulse::Transport;
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, Api, local_only};
@@ -21,8 +22,11 @@ use crate::auth::Authenticator;
 use crate::config::{Config, ConfigError};
 use crate::queue::{QueueService, Taskcluster};
 use crate::router::{Parts, Router};
+use crate::notify::Notifier;
 use crate::server::serve;
 use crate::store::Store;
+use crate::telemetry::Metrics;
+use crate::telemetry::metrics::BrokerGauges;
 
 /// An orderly stop takes at most so long; then the process ends all the same, and what is pending goes on at the next start.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -34,11 +38,14 @@ pub async fn run_router(config: Config, stop: CancellationToken) -> anyhow::Resu
     let key = config.task_id_key().map_err(|error| errors.push(error)).ok();
     let queue = Taskcluster::new(&config.queue).map_err(|error| errors.push(error.to_string())).ok();
     let authenticator = config.authenticator().map_err(|more| errors.extend(more)).ok();
-    let (Some(key), Some(queue), Some(authenticator), true) = (key, queue, authenticator, errors.is_empty())
+    let notifier = config.notify.notifier(&config.queue).map_err(|error| errors.push(error.to_string())).ok();
+    let (Some(key), Some(queue), Some(authenticator), Some(notifier), true) =
+        (key, queue, authenticator, notifier, errors.is_empty())
     else {
         return Err(ConfigError(errors).into());
     };
     let open = authenticator.is_open();
+    let metrics = Metrics::install(&config.telemetry, "router")?;
     let listener = listen("api.listen", config.api.listen).await?;
     println!("listening on http://{}", listener.local_addr()?);
     let store = tokio::select! {
@@ -48,7 +55,8 @@ pub async fn run_router(config: Config, stop: CancellationToken) -> anyhow::Resu
     let transport = open_transport(&config, Path::new("."), "router")?;
     let role =
         RouterRole::start(&config, store, transport.clone(), Arc::new(queue), key, authenticator).await?;
-    let mut routes = role.api.routes();
+    let _beside = role.look_after(&config, &metrics, notifier);
+    let mut routes = role.api.routes().merge(metrics.routes());
     if open {
         tracing::warn!(
             "[auth] names nobody: the API is open to every program on this machine, and to nothing else"
@@ -74,7 +82,10 @@ pub async fn run_bridge(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     not_embedded(&config, "bridge").map_err(|error| ConfigError(vec![error]))?;
+    let metrics = Metrics::install(&config.telemetry, "bridge")?;
     let transport = open_transport(&config, Path::new("."), "bridge")?;
+    let (broker, figures) = (transport.clone(), BrokerGauges::default());
+    metrics.before_each(move || figures.sample(&*broker));
     let bridge = build_bridge(&config, transport.clone())?;
     let listener = listen("bridge.listen", config.bridge.listen).await?;
     println!("listening on http://{}", listener.local_addr()?);
@@ -98,11 +109,12 @@ pub async fn run_bridge(
         start_bridge(&bridge).await;
         bridge.failed().await
     };
-    let routes = bridge.routes().merge(bridge.health_routes());
+    let routes = bridge.routes().merge(bridge.health_routes()).merge(metrics.routes());
     let ended = tokio::select! {
         () = serve(listener, routes, stop.clone()) => Ok(()),
         failed = failed => Err(anyhow::anyhow!(failed)),
         () = reloading => Err(anyhow::anyhow!("no more signals arrive")),
+        () = metrics.keep() => Ok(()),
     };
     drained(async {
         bridge.stop().await;
@@ -126,6 +138,9 @@ async fn start_bridge(bridge: &bridge::Bridge) {
         tokio::time::sleep(RETRY).await;
     }
 }
+
+/// What runs beside a role, and ends when this is dropped.
+type Beside = JoinSet<()>;
 
 struct RouterRole {
     store: Store,
@@ -163,6 +178,21 @@ impl RouterRole {
         })
         .await?;
         Ok(Self { api, store, router })
+    }
+
+    /// Measures, and tells owners, until what is answered is dropped.
+    fn look_after(&self, config: &Config, metrics: &Metrics, notifier: Option<Notifier>) -> Beside {
+        let router = self.router.clone();
+        metrics.before_each(move || router.sample());
+        let (router, most) = (self.router.clone(), config.telemetry.metrics_hooks);
+        metrics.also(move |text| router.write_backlogs(most, text));
+        let mut beside = JoinSet::new();
+        let metrics = metrics.clone();
+        beside.spawn(async move { metrics.keep().await });
+        if let Some(notifier) = notifier {
+            beside.spawn(notifier.run(self.store.clone(), self.router.clone()));
+        }
+        beside
     }
 
     async fn stop(&self) {

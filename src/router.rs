@@ -10,7 +10,9 @@ mod again;
 mod ancestry;
 pub mod decide;
 mod deciders;
+mod depths;
 mod events;
+mod figures;
 pub mod gate;
 pub mod identity;
 mod intake;
@@ -50,6 +52,7 @@ use decide::Limits;
 use gate::Gate;
 use identity::TaskIds;
 pub use keeper::KeepError;
+pub use registry::RefusedBinding;
 use registry::{LiveHook, Registry};
 use scheduler::Scheduler;
 
@@ -142,6 +145,9 @@ struct Inner {
     deciders: deciders::Deciders,
     submitter: submit::Submitter,
     events: events::Events,
+    figures: figures::Figures,
+    gauges: figures::Gauges,
+    depths: depths::Depths,
     waiters: Arc<waiters::Waiters>,
     /// The sink of every hook's consumer.
     deliveries: mpsc::Sender<Delivery>,
@@ -212,6 +218,9 @@ impl Router {
             deciders: deciders::Deciders::start().map_err(|error| StoreError::Sqlite(error.to_string()))?,
             submitter: submit::Submitter::new(parts.router.submissions_per_hook as usize, settled),
             events: Default::default(),
+            figures: Default::default(),
+            gauges: Default::default(),
+            depths: Default::default(),
             waiters: Default::default(),
             deliveries,
             taking: watch::Sender::new(Taking::Yes),
@@ -247,6 +256,7 @@ impl Router {
         inner.spawn(inner.clone().keep_gate());
         inner.spawn(inner.clone().keep_epoch());
         inner.spawn(inner.clone().keep_retention());
+        inner.spawn(inner.clone().keep_depths());
         inner.recover().await?;
         inner.spawn(inner.clone().keep_topology());
         inner.spawn(inner.scheduler.clone().run());
@@ -316,6 +326,21 @@ impl Router {
     pub fn paused_for(&self, name: &HookName) -> Option<Duration> {
         let queue = naming::queue(&self.inner.config.user, &name.group, &name.id);
         self.inner.registry.get(&queue)?.shared.throttle.paused_for(Instant::now())
+    }
+
+    /// Sets the gauges that are asked for and not counted. Quick.
+    pub fn sample(&self) {
+        self.inner.sample();
+    }
+
+    /// Adds series of the hooks with the fullest queues, `most` of them, to a text for Prometheus.
+    pub fn write_backlogs(&self, most: usize, text: &mut String) {
+        self.inner.write_backlogs(most, text);
+    }
+
+    /// Bindings of all hooks that the broker refuses.
+    pub fn refused_bindings(&self) -> Vec<RefusedBinding> {
+        self.inner.registry.refused_bindings()
     }
 
     /// The limits that hooks are compiled with.

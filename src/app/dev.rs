@@ -21,6 +21,7 @@ use crate::hook::HookFile;
 use crate::queue::{Taskcluster, local};
 use crate::server::serve;
 use crate::store::{NewHook, Saved};
+use crate::telemetry::Metrics;
 
 /// The example hook that a new data folder starts with.
 const EXAMPLE: &str = include_str!("../../config/hooks/demo.yml");
@@ -65,6 +66,7 @@ pub async fn run(mut config: Config, options: Options, stop: CancellationToken) 
         config.bridge.source.push(toml::from_str(&source).context("the example's webhook source")?);
     }
 
+    let metrics = Metrics::install(&config.telemetry, "dev")?;
     let transport = open_transport(&config, data, "dev")?;
     config.bridge.spool.path = data.join("spool.db");
     let bridge = build_bridge(&config, transport.clone())?;
@@ -80,6 +82,8 @@ pub async fn run(mut config: Config, options: Options, stop: CancellationToken) 
     let role =
         RouterRole::start(&config, store, transport.clone(), Arc::new(queue), key.into_bytes(), everybody)
             .await?;
+    let notifier = config.notify.notifier(&config.queue)?;
+    let _beside = role.look_after(&config, &metrics, notifier);
     let example = example_hook(&role, &config.pulse.user).await?;
 
     greet(address, data, &secret_path, &secret, &example);
@@ -88,6 +92,7 @@ pub async fn run(mut config: Config, options: Options, stop: CancellationToken) 
         .routes()
         .merge(bridge.routes())
         .merge(recorder.routes())
+        .merge(metrics.routes())
         .layer(axum::middleware::from_fn(local_only::local_only));
     // The local queue is served until the router has let go of it.
     let served = CancellationToken::new();

@@ -54,17 +54,7 @@ pub enum BuildError {
 impl Taskcluster {
     /// Reads the secrets and prepares the client; nothing is connected yet.
     pub fn new(config: &Config) -> Result<Self, BuildError> {
-        let secret = |option, secret: &pulse::Secret| {
-            secret.resolve().map_err(|source| BuildError::Secret { option, source })
-        };
-        let token = secret("access_token", &config.access_token)?;
-        let certificate = match config.certificate.is_empty() {
-            true => None,
-            false => Some(secret("certificate", &config.certificate)?),
-        };
-        let service = Service::new(&config.root_url, Limits::from(config))?;
-        let signer =
-            Signer::new(&config.client_id, &token, certificate.as_deref(), service.host(), service.port())?;
+        let (service, signer) = client(config, Limits::from(config))?;
         Ok(Self { service, signer })
     }
 
@@ -88,6 +78,22 @@ impl Taskcluster {
         }
         self.service.call(method, target, headers, body, max_answer).await
     }
+}
+
+/// What calls any service of the deployment with the credentials of `[queue]`.
+pub fn client(config: &Config, limits: Limits) -> Result<(Service, Signer), BuildError> {
+    let secret = |option, secret: &pulse::Secret| {
+        secret.resolve().map_err(|source| BuildError::Secret { option, source })
+    };
+    let token = secret("access_token", &config.access_token)?;
+    let certificate = match config.certificate.is_empty() {
+        true => None,
+        false => Some(secret("certificate", &config.certificate)?),
+    };
+    let service = Service::new(&config.root_url, limits)?;
+    let signer =
+        Signer::new(&config.client_id, &token, certificate.as_deref(), service.host(), service.port())?;
+    Ok((service, signer))
 }
 
 impl From<&Config> for Limits {

@@ -30,6 +30,7 @@ impl Inner {
                 if seq.is_none() {
                     continue;
                 }
+                self.figures.ended(settled.ended.state);
                 match (settled.ended.state, &settled.ended.error) {
                     (FireState::Success, _) => {
                         settled.hook.shared.throttle.succeeded();

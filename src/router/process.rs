@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -20,7 +20,7 @@ use super::submit::{Submission, error_json};
 use super::trigger::Trigger;
 use super::waiters::News;
 use crate::hook::HookName;
-use crate::store::{DecisionRow, NewFire, PendingFire, Recorded};
+use crate::store::{DecisionRow, FireState, NewFire, PendingFire, Recorded};
 
 /// A store that refuses (a full disk, say) is asked again this often; the messages stay unacknowledged meanwhile.
 const STORE_RETRY: Duration = Duration::from_secs(1);
@@ -75,20 +75,26 @@ impl Inner {
         while !items.is_empty() {
             pulse::crash::point("router.delivered");
             let now = super::now_ms();
+            items.iter().for_each(|item| self.figures.arrived(&item.delivery, now));
             let keys = items.iter().map(|item| item.delivery.message.routing_key.as_str());
             let causes = self.causes(&hook, keys).await;
+            let begun = Instant::now();
             let entries = match self.decide_all(&hook, &items, causes, now).await {
                 Some(entries) => Arc::new(entries),
                 // The deciders are gone: the process is stopping, the messages go back.
                 None => return fires,
             };
+            self.figures.decided(begun.elapsed(), entries.len());
+            let begun = Instant::now();
             let Some(recorded) = self.record_all(&hook, &entries).await else { return fires };
+            self.figures.recorded(begun.elapsed(), entries.len());
             pulse::crash::point("router.recorded");
             let mut again = Vec::new();
             for ((item, entry), recorded) in items.into_iter().zip(entries.iter()).zip(recorded) {
                 match (entry, recorded) {
                     (Entry::Fire(fire), Some(Recorded::New { id, ended_seq })) => {
                         item.delivery.ack();
+                        self.figures.message(&outcome(fire));
                         if let (Some(task), None) = (&fire.task, ended_seq) {
                             fires += 1;
                             self.load.bytes.fetch_add(task.len(), Ordering::Relaxed);
@@ -104,6 +110,7 @@ impl Inner {
                         } else if let Some(error) = &fire.error {
                             tracing::warn!(hook = %hook.name, task_id = fire.task_id, %error, "the message could not become a task");
                             self.note_failure(&hook);
+                            self.figures.ended(FireState::Dead);
                             self.waiters.tell(&fire.task_id, || News::Look);
                             self.events.ended();
                         }
@@ -118,12 +125,14 @@ impl Inner {
                             again.push(Item { occurrence: item.occurrence + 1, ..item });
                         } else {
                             tracing::debug!(hook = %hook.name, message_id = ?item.delivery.message.properties.message_id, "seen before");
+                            self.figures.message("repeat");
                             self.waiters.tell(&fire.task_id, || News::Look);
                             item.delivery.ack();
                         }
                     }
                     (Entry::Decision(row, task_id), _) => {
                         item.delivery.ack();
+                        self.figures.message(&row.outcome);
                         self.waiters.tell(task_id, || News::Decided {
                             incarnation: row.incarnation,
                             outcome: row.outcome.clone(),
@@ -216,6 +225,19 @@ impl Inner {
                 }
             }
         }
+    }
+}
+
+/// What was decided, in a word.
+fn outcome(fire: &NewFire) -> std::borrow::Cow<'_, str> {
+    #[derive(serde::Deserialize)]
+    struct Coded<'a> {
+        #[serde(borrow)]
+        code: std::borrow::Cow<'a, str>,
+    }
+    match &fire.error {
+        None => "fire".into(),
+        Some(error) => serde_json::from_str::<Coded<'_>>(error).map_or("other".into(), |coded| coded.code),
     }
 }
 

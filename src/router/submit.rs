@@ -5,13 +5,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::Inner;
 use super::decide::{Decision, Event};
+use super::figures::Attempt;
 use super::registry::{self, LiveHook};
 use crate::queue::{CreateError, QueryError, same_definition};
 use crate::store::{Ended, FireState, PendingFire};
@@ -96,6 +97,7 @@ impl Inner {
 
     async fn settle(self: Arc<Self>, mut submission: Submission) {
         let turns = self.submitter.turns(submission.fire.incarnation);
+        let begun = Instant::now();
         let mut attempts: u32 = 0;
         let mut backoff = FIRST_BACKOFF;
         let bytes = submission.fire.task.len();
@@ -119,6 +121,7 @@ impl Inner {
                 }
             }
         };
+        self.figures.settled(begun.elapsed());
         let ended = Ended { id: submission.fire.id, state, attempts, ended_at: super::now_ms(), error };
         let task_id = std::mem::take(&mut submission.fire.task_id);
         // The receiver lives as long as the router; without it the fire stays pending in the store.
@@ -145,7 +148,16 @@ impl Inner {
         *attempts += 1;
         let fire = &submission.fire;
         let scopes = [format!("assume:hook-id:{}", submission.hook.name)];
+        let begun = Instant::now();
         let answer = self.queue.create_task(&fire.task_id, fire.task.clone(), &scopes).await;
+        let attempt = match &answer {
+            Ok(()) => Attempt::Created,
+            Err(CreateError::Retry { .. }) => Attempt::Retry,
+            Err(CreateError::Outage { .. }) => Attempt::Outage,
+            Err(CreateError::Conflict { .. }) => Attempt::Conflict,
+            Err(CreateError::Refused { .. }) => Attempt::Refused,
+        };
+        self.figures.attempted(attempt, begun.elapsed());
         pulse::crash::point("router.submitted");
         match answer {
             Ok(()) => {

@@ -12,10 +12,16 @@ mod cron_dialect;
 mod dead_letters;
 #[path = "integration/dev.rs"]
 mod dev;
+#[path = "integration/mail.rs"]
+mod mail;
+#[path = "integration/metrics.rs"]
+mod metrics;
 #[path = "integration/open_router.rs"]
 mod open_router;
 #[path = "integration/publishers.rs"]
 mod publishers;
+#[path = "integration/python.rs"]
+mod python;
 #[path = "integration/render_worker.rs"]
 mod render_worker;
 #[path = "integration/road.rs"]

@@ -17,7 +17,7 @@ use crate::store::{Failure, NewNotice, Store, StoreError};
 const LOOK: Duration = Duration::from_secs(2);
 
 /// How often bindings are looked at. Those that are refused for a moment only, as at a start, are nobody's business.
-const LOOK_AT_BINDINGS: u32 = 15;
+const LOOK_AT_BINDINGS: u32 = 5;
 
 /// Failures that are read and noted at a time.
 const AT_ONCE: u32 = 500;

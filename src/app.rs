@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use pulse::Transport;
+use pulse::trace::Tracing;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -20,13 +21,13 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{self, Api, local_only};
 use crate::auth::Authenticator;
 use crate::config::{Config, ConfigError};
+use crate::notify::Notifier;
 use crate::queue::{QueueService, Taskcluster};
 use crate::router::{Parts, Router};
-use crate::notify::Notifier;
 use crate::server::serve;
 use crate::store::Store;
-use crate::telemetry::Metrics;
 use crate::telemetry::metrics::BrokerGauges;
+use crate::telemetry::{Metrics, Traces};
 
 /// An orderly stop takes at most so long; then the process ends all the same, and what is pending goes on at the next start.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -46,6 +47,7 @@ pub async fn run_router(config: Config, stop: CancellationToken) -> anyhow::Resu
     };
     let open = authenticator.is_open();
     let metrics = Metrics::install(&config.telemetry, "router")?;
+    let traces = Traces::start(&config.telemetry, "router")?;
     let listener = listen("api.listen", config.api.listen).await?;
     println!("listening on http://{}", listener.local_addr()?);
     let store = tokio::select! {
@@ -53,8 +55,16 @@ pub async fn run_router(config: Config, stop: CancellationToken) -> anyhow::Resu
         () = stop.cancelled() => return Ok(()),
     };
     let transport = open_transport(&config, Path::new("."), "router")?;
-    let role =
-        RouterRole::start(&config, store, transport.clone(), Arc::new(queue), key, authenticator).await?;
+    let role = RouterRole::start(
+        &config,
+        store,
+        transport.clone(),
+        Arc::new(queue),
+        key,
+        authenticator,
+        traces.tracing(),
+    )
+    .await?;
     let _beside = role.look_after(&config, &metrics, notifier);
     let mut routes = role.api.routes().merge(metrics.routes());
     if open {
@@ -69,6 +79,7 @@ pub async fn run_router(config: Config, stop: CancellationToken) -> anyhow::Resu
         role.stop().await;
         transport.close().await;
         role.close_store().await;
+        traces.stop().await;
     })
     .await;
     Ok(())
@@ -83,10 +94,11 @@ pub async fn run_bridge(
 ) -> anyhow::Result<()> {
     not_embedded(&config, "bridge").map_err(|error| ConfigError(vec![error]))?;
     let metrics = Metrics::install(&config.telemetry, "bridge")?;
+    let traces = Traces::start(&config.telemetry, "bridge")?;
     let transport = open_transport(&config, Path::new("."), "bridge")?;
     let (broker, figures) = (transport.clone(), BrokerGauges::default());
     metrics.before_each(move || figures.sample(&*broker));
-    let bridge = build_bridge(&config, transport.clone())?;
+    let bridge = build_bridge(&config, transport.clone(), traces.tracing())?;
     let listener = listen("bridge.listen", config.bridge.listen).await?;
     println!("listening on http://{}", listener.local_addr()?);
     tracing::info!(address = %listener.local_addr()?, sources = config.bridge.source.len(), "bridge started");
@@ -119,14 +131,19 @@ pub async fn run_bridge(
     drained(async {
         bridge.stop().await;
         transport.close().await;
+        traces.stop().await;
     })
     .await;
     ended
 }
 
-fn build_bridge(config: &Config, transport: Arc<dyn Transport>) -> anyhow::Result<bridge::Bridge> {
+fn build_bridge(
+    config: &Config,
+    transport: Arc<dyn Transport>,
+    tracing: Tracing,
+) -> anyhow::Result<bridge::Bridge> {
     let compile_filter = Some(source_filter::compiler(&config.limits));
-    let outside = bridge::Outside { compile_filter, ..Default::default() };
+    let outside = bridge::Outside { compile_filter, tracing, ..Default::default() };
     Ok(bridge::Bridge::build(&config.bridge, &config.pulse.user, transport, outside).map_err(ConfigError)?)
 }
 
@@ -156,6 +173,7 @@ impl RouterRole {
         queue: Arc<dyn QueueService>,
         task_id_key: Vec<u8>,
         authenticator: Authenticator,
+        tracing: Tracing,
     ) -> anyhow::Result<Self> {
         let router = Router::start(Parts {
             store: store.clone(),
@@ -166,6 +184,7 @@ impl RouterRole {
             queue_kind: config.pulse.queue_type,
             router: config.router.clone(),
             limits: config.limits.clone(),
+            tracing,
         })
         .await?;
         let api = Api::new(api::Parts {

@@ -58,19 +58,8 @@ pub struct ConfigError(pub Vec<String>);
 /// The shortest key for task ids, in bytes: 128 bits if it is random hex.
 const SHORTEST_KEY: usize = 32;
 
-const SECTIONS: [&str; 11] = [
-    "pulse",
-    "store",
-    "queue",
-    "api",
-    "auth",
-    "bridge",
-    "keys",
-    "router",
-    "notify",
-    "telemetry",
-    "limits",
-];
+const SECTIONS: [&str; 11] =
+    ["pulse", "store", "queue", "api", "auth", "bridge", "keys", "router", "notify", "telemetry", "limits"];
 
 impl Config {
     /// Reads the layers. `file` is optional; `environment` gives the variables.
@@ -149,19 +138,7 @@ impl Config {
                 Some(telemetry),
                 Some(limits),
             ) if errors.is_empty() => {
-                Ok(Config {
-                    pulse,
-                    store,
-                    queue,
-                    api,
-                    auth,
-                    bridge,
-                    keys,
-                    router,
-                    notify,
-                    telemetry,
-                    limits,
-                })
+                Ok(Config { pulse, store, queue, api, auth, bridge, keys, router, notify, telemetry, limits })
             }
             _ => Err(ConfigError(errors)),
         }

@@ -25,6 +25,7 @@ mod retention;
 pub mod scheduler;
 mod submit;
 pub mod throttle;
+mod traces;
 pub mod trigger;
 pub mod triggering;
 mod undeliverable;
@@ -36,6 +37,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures_util::stream::{self, StreamExt as _};
+use pulse::trace::Tracing;
 use pulse::{Delivery, Event as PulseEvent, QueueKind, Transport, naming};
 use serde::Deserialize;
 use tokio::sync::{broadcast, mpsc, watch};
@@ -108,6 +110,8 @@ pub struct Parts {
     pub router: Config,
     /// `[limits]`.
     pub limits: Limits,
+    /// Who records what fires take.
+    pub tracing: Tracing,
 }
 
 struct Settings {
@@ -117,6 +121,7 @@ struct Settings {
     router: Config,
     limits: Limits,
     workers: Arc<Workers>,
+    tracing: Tracing,
 }
 
 /// Whether messages are taken from the broker, which depends on how long the queue service has been down.
@@ -242,6 +247,7 @@ impl Router {
                         .map_err(|error| StoreError::Sqlite(error.to_string()))?,
                 ),
                 limits: parts.limits,
+                tracing: parts.tracing,
             },
         });
         for row in inner.store.hooks(None).await? {

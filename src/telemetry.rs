@@ -6,11 +6,16 @@
 
 pub mod metrics;
 pub mod names;
+pub mod otlp;
+
+use std::collections::BTreeMap;
 
 use ipnet::IpNet;
+use pulse::Secret;
 use serde::Deserialize;
 
 pub use metrics::Metrics;
+pub use otlp::Traces;
 
 /// `[telemetry]`.
 #[derive(Debug, Clone, Deserialize)]
@@ -20,6 +25,12 @@ pub struct Config {
     pub metrics_from: Vec<IpNet>,
     /// Hooks with the fullest queues that have metrics of their own.
     pub metrics_hooks: usize,
+    /// Where traces go: the URL of an OpenTelemetry collector's OTLP receiver; empty: nowhere.
+    pub otlp_endpoint: String,
+    /// Headers of those requests.
+    pub otlp_headers: BTreeMap<String, Secret>,
+    /// The share of traces begun here that are recorded, from 0 to 1.
+    pub otlp_ratio: f64,
 }
 
 /// More series of hooks than this are more than a Prometheus is thankful for.

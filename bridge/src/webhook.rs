@@ -125,7 +125,8 @@ async fn handle(
                     error: outcome.as_ref().err().map(ToString::to_string),
                 };
                 if let Ok(answered) = &outcome {
-                    span.attributes.push(("http.response.status_code", answered.accepted.status.as_u16().to_string()));
+                    span.attributes
+                        .push(("http.response.status_code", answered.accepted.status.as_u16().to_string()));
                 }
                 span
             });

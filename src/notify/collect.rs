@@ -49,11 +49,7 @@ pub(super) async fn run(notifier: Arc<Notifier>, store: Store, router: Router) {
 }
 
 /// Notes the next dead fires. Answers true if there may be more.
-async fn dead_fires(
-    notifier: &Notifier,
-    store: &Store,
-    noted: &mut Option<i64>,
-) -> Result<bool, StoreError> {
+async fn dead_fires(notifier: &Notifier, store: &Store, noted: &mut Option<i64>) -> Result<bool, StoreError> {
     let after = match *noted {
         Some(seq) => seq,
         None => store.noted_watermark().await?,
@@ -173,7 +169,10 @@ impl Notifier {
         }
         let left_out = store.note(notices, noted, self.config.max_notices).await?;
         if left_out > 0 {
-            tracing::warn!(left_out, "more failures wait to be told than notify.max_notices; owners will not be told of these");
+            tracing::warn!(
+                left_out,
+                "more failures wait to be told than notify.max_notices; owners will not be told of these"
+            );
         }
         Ok(())
     }

@@ -36,7 +36,8 @@ mod tests {
     #[test]
     fn stars_stand_for_anything() {
         let deny = DenyList::new(&["*@example.com".into(), "no*reply@*.org".into(), "Exact@here.net".into()]);
-        for denied in ["a@example.com", "A@EXAMPLE.COM", "noreply@x.org", "no-long-reply@a.b.org", "exact@here.net"]
+        for denied in
+            ["a@example.com", "A@EXAMPLE.COM", "noreply@x.org", "no-long-reply@a.b.org", "exact@here.net"]
         {
             assert!(deny.denies(denied), "{denied}");
         }

@@ -34,8 +34,14 @@ pub(super) struct Example {
 }
 
 impl Kind {
-    const ALL: [Self; 6] =
-        [Self::Template, Self::Filter, Self::TaskSchema, Self::Scopes, Self::BindingRefused, Self::DeadLetter];
+    const ALL: [Self; 6] = [
+        Self::Template,
+        Self::Filter,
+        Self::TaskSchema,
+        Self::Scopes,
+        Self::BindingRefused,
+        Self::DeadLetter,
+    ];
 
     /// The kind of a dead fire by its error.
     pub fn of(error: &Value) -> Self {

@@ -41,8 +41,7 @@ async fn round(notifier: &Notifier, store: &Store) -> Result<(), StoreError> {
     let now = now_ms();
     let ago = |seconds: u64| now - ms(Duration::from_secs(seconds));
     store.forget_mails(ago(config.interval_seconds.saturating_mul(2))).await?;
-    let due =
-        store.addresses_due(ago(config.settle_seconds), ago(config.interval_seconds), AT_ONCE).await?;
+    let due = store.addresses_due(ago(config.settle_seconds), ago(config.interval_seconds), AT_ONCE).await?;
     for address in due {
         compose(notifier, store, address, now).await?;
     }
@@ -57,12 +56,7 @@ async fn round(notifier: &Notifier, store: &Store) -> Result<(), StoreError> {
     Ok(())
 }
 
-async fn compose(
-    notifier: &Notifier,
-    store: &Store,
-    address: String,
-    now: i64,
-) -> Result<(), StoreError> {
+async fn compose(notifier: &Notifier, store: &Store, address: String, now: i64) -> Result<(), StoreError> {
     let notices = store.notices(address.clone(), NOTICES).await?;
     if notices.is_empty() {
         return Ok(());
@@ -88,7 +82,8 @@ async fn attempt(notifier: &Notifier, store: &Store, row: MailRow) -> Result<boo
         .await
         .unwrap_or_else(|_| Err(SendError::Later(format!("no answer within {} s", ATTEMPT.as_secs()))));
     let now = now_ms();
-    let counted = |outcome: &'static str| metrics::counter!("pulsehook_mail_total", "outcome" => outcome).increment(1);
+    let counted =
+        |outcome: &'static str| metrics::counter!("pulsehook_mail_total", "outcome" => outcome).increment(1);
     match outcome {
         Ok(()) => {
             counted("sent");
@@ -98,7 +93,12 @@ async fn attempt(notifier: &Notifier, store: &Store, row: MailRow) -> Result<boo
         }
         Err(SendError::Refused(reason)) => {
             counted("refused");
-            tracing::error!(address = mail.to, mail_id = mail.id, reason, "the mail server refuses a mail; it is dropped");
+            tracing::error!(
+                address = mail.to,
+                mail_id = mail.id,
+                reason,
+                "the mail server refuses a mail; it is dropped"
+            );
             store.mail_ended(row.address, now).await?;
             Ok(true)
         }
@@ -106,14 +106,25 @@ async fn attempt(notifier: &Notifier, store: &Store, row: MailRow) -> Result<boo
             let age = Duration::from_millis(u64::try_from(now - row.composed_at).unwrap_or_default());
             if age > Duration::from_secs(notifier.config.max_age_seconds) {
                 counted("expired");
-                tracing::error!(address = mail.to, mail_id = mail.id, reason, attempts = row.attempts + 1, "no mail server took a mail in time; it is dropped");
+                tracing::error!(
+                    address = mail.to,
+                    mail_id = mail.id,
+                    reason,
+                    attempts = row.attempts + 1,
+                    "no mail server took a mail in time; it is dropped"
+                );
                 store.mail_ended(row.address, now).await?;
                 return Ok(true);
             }
             counted("retried");
             let wait = (FIRST_BACKOFF * 2_u32.saturating_pow(row.attempts.min(16))).min(LAST_BACKOFF);
             if row.attempts == 0 {
-                tracing::warn!(address = mail.to, mail_id = mail.id, reason, "the mail cannot be sent yet; trying again with backoff");
+                tracing::warn!(
+                    address = mail.to,
+                    mail_id = mail.id,
+                    reason,
+                    "the mail cannot be sent yet; trying again with backoff"
+                );
             }
             store.mail_failed(row.address, now + ms(wait), reason).await?;
             Ok(false)

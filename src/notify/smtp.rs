@@ -26,7 +26,9 @@ const NOT_LET_IN: [u16; 4] = [530, 534, 535, 538];
 #[derive(Debug, thiserror::Error)]
 pub enum SmtpError {
     /// `notify.smtp`.
-    #[error("notify.smtp = {url:?}: {reason}; use smtps://host[:port] (TLS) or smtp://host[:port] (STARTTLS)")]
+    #[error(
+        "notify.smtp = {url:?}: {reason}; use smtps://host[:port] (TLS) or smtp://host[:port] (STARTTLS)"
+    )]
     Url {
         /// As configured.
         url: String,
@@ -55,8 +57,7 @@ pub(super) struct Smtp {
 
 impl Smtp {
     pub fn new(config: &Config) -> Result<Self, ConfigError> {
-        let from: Mailbox =
-            config.from.parse().map_err(|_| ConfigError::From(config.from.clone()))?;
+        let from: Mailbox = config.from.parse().map_err(|_| ConfigError::From(config.from.clone()))?;
         let bad = |reason: &str| SmtpError::Url { url: shown(&config.smtp), reason: reason.to_owned() };
         let url = url::Url::parse(&config.smtp).map_err(|_| bad("it is not a URL"))?;
         let host = url.host_str().ok_or_else(|| bad("it names no host"))?.to_owned();
@@ -200,7 +201,9 @@ mod tests {
 
     #[test]
     fn without_tls_only_this_machine_is_spoken_to_and_passwords_are_never_shown() {
-        for good in ["smtps://mail.example.com", "smtp://mail.example.com:2587", "smtp+plain://127.0.0.1:2525"] {
+        for good in
+            ["smtps://mail.example.com", "smtp://mail.example.com:2587", "smtp+plain://127.0.0.1:2525"]
+        {
             assert!(Smtp::new(&config(good)).is_ok(), "{good}");
         }
         for bad in [

@@ -50,11 +50,11 @@ fn digest(notices: &[Notice], root_url: &str, hours: u64) -> Text {
     let first = notices.iter().map(|notice| notice.first_at).min().unwrap_or_default();
     let last = notices.iter().map(|notice| notice.last_at).max().unwrap_or_default();
     let of = if hooks.len() == 1 { format!("{}", hooks[0]) } else { format!("{} hooks", hooks.len()) };
-    let mut body =
-        format!("{failures} failures of {of}, from {} to {}.\n", time(first), time(last));
+    let mut body = format!("{failures} failures of {of}, from {} to {}.\n", time(first), time(last));
     for notice in notices.iter().take(SHOWN) {
         let (kind, example) = read(notice);
-        let times = if notice.failures == 1 { "once".to_owned() } else { format!("{} times", notice.failures) };
+        let times =
+            if notice.failures == 1 { "once".to_owned() } else { format!("{} times", notice.failures) };
         let _ = writeln!(body, "\n* {}: {} ({times})", notice.hook, kind.title());
         let _ = writeln!(body, "\n  {}:", if notice.failures == 1 { "It was" } else { "The first was" });
         let _ = writeln!(body, "{}", indent(&clip(&example.message, LONGEST_REASON_IN_DIGEST)));
@@ -62,7 +62,11 @@ fn digest(notices: &[Notice], root_url: &str, hours: u64) -> Text {
         body.push('\n');
     }
     if notices.len() > SHOWN {
-        let _ = writeln!(body, "\n… and {} more of that kind, which are on the hooks' records.", notices.len() - SHOWN);
+        let _ = writeln!(
+            body,
+            "\n… and {} more of that kind, which are on the hooks' records.",
+            notices.len() - SHOWN
+        );
     }
     let mut kinds: Vec<Kind> = Vec::new();
     for kind in notices.iter().map(|notice| Kind::from_stored(&notice.kind)) {
@@ -95,12 +99,7 @@ fn about(hook: &HookName, kind: Kind, example: &Example, root_url: &str) -> Stri
         }
         return text;
     }
-    let _ = writeln!(
-        text,
-        "Message:      {} on {}",
-        line(&example.routing_key),
-        line(&example.exchange)
-    );
+    let _ = writeln!(text, "Message:      {} on {}", line(&example.routing_key), line(&example.exchange));
     if let Some(message_id) = &example.message_id {
         let _ = writeln!(text, "Message id:   {}", line(message_id));
     }

@@ -60,8 +60,7 @@ impl Depths {
     fn saw(&self, queue: Arc<str>, messages: u64, attended: bool) {
         let mut known = self.lock();
         let before = known.get(&queue).and_then(|depth| depth.unattended_since);
-        let unattended_since =
-            (messages > 0 && !attended).then(|| before.unwrap_or_else(now_ms));
+        let unattended_since = (messages > 0 && !attended).then(|| before.unwrap_or_else(now_ms));
         known.insert(queue, Depth { messages, unattended_since });
     }
 }

@@ -54,7 +54,8 @@ pub(super) struct Figures {
 impl Default for Figures {
     fn default() -> Self {
         let attempt = |result: &'static str| counter!("pulsehook_router_attempts_total", "result" => result);
-        let end = |outcome: FireState| counter!("pulsehook_router_fires_total", "outcome" => outcome.as_str());
+        let end =
+            |outcome: FireState| counter!("pulsehook_router_fires_total", "outcome" => outcome.as_str());
         Self {
             messages: OUTCOMES
                 .map(|outcome| counter!("pulsehook_router_messages_total", "outcome" => outcome)),
@@ -177,7 +178,8 @@ impl Inner {
         gauges.refused_bindings.set(refused as f64);
         gauges.broken_queues.set(broken as f64);
         let now = tokio::time::Instant::now();
-        let held = self.registry.all().iter().filter(|hook| hook.shared.throttle.paused_for(now).is_some()).count();
+        let held =
+            self.registry.all().iter().filter(|hook| hook.shared.throttle.paused_for(now).is_some()).count();
         gauges.held_hooks.set(held as f64);
         gauges.queue_service_up.set(up(*self.gate.watch().borrow() == GateState::Open));
         let age = match self.scheduler.last_tick() {

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -17,6 +17,7 @@ use super::identity::{Identity, Repeat, identify};
 use super::registry::LiveHook;
 use super::scheduler::Waited;
 use super::submit::{Submission, error_json};
+use super::traces::{self, Place};
 use super::trigger::Trigger;
 use super::waiters::News;
 use crate::hook::HookName;
@@ -78,13 +79,14 @@ impl Inner {
             items.iter().for_each(|item| self.figures.arrived(&item.delivery, now));
             let keys = items.iter().map(|item| item.delivery.message.routing_key.as_str());
             let causes = self.causes(&hook, keys).await;
-            let begun = Instant::now();
+            let (begun, begun_at) = (Instant::now(), SystemTime::now());
             let entries = match self.decide_all(&hook, &items, causes, now).await {
                 Some(entries) => Arc::new(entries),
                 // The deciders are gone: the process is stopping, the messages go back.
                 None => return fires,
             };
             self.figures.decided(begun.elapsed(), entries.len());
+            self.trace_decisions(&hook, &items, &entries, begun_at);
             let begun = Instant::now();
             let Some(recorded) = self.record_all(&hook, &entries).await else { return fires };
             self.figures.recorded(begun.elapsed(), entries.len());
@@ -105,10 +107,12 @@ impl Inner {
                                 task_id: fire.task_id.clone(),
                                 rendered_at: fire.fired_at,
                                 task: task.clone(),
+                                message_id: fire.message.properties.message_id.clone(),
+                                trace: traces::traceparent(&fire.message),
                             };
                             self.submit(Submission { fire: pending, hook: hook.clone(), recovered: false });
                         } else if let Some(error) = &fire.error {
-                            tracing::warn!(hook = %hook.name, task_id = fire.task_id, %error, "the message could not become a task");
+                            tracing::warn!(hook = %hook.name, message_id = fire.message.properties.message_id, task_id = fire.task_id, %error, "the message could not become a task");
                             self.note_failure(&hook);
                             self.figures.ended(FireState::Dead);
                             self.waiters.tell(&fire.task_id, || News::Look);
@@ -196,6 +200,32 @@ impl Inner {
                     .collect()
             })
             .await
+    }
+
+    /// Records spans of what was decided.
+    fn trace_decisions(&self, hook: &LiveHook, items: &[Item], entries: &[Entry], begun: SystemTime) {
+        let tracing = &self.config.tracing;
+        if tracing.spans.is_none() {
+            return;
+        }
+        let times = (begun, SystemTime::now());
+        for (item, entry) in items.iter().zip(entries) {
+            let (task_id, outcome, error) = match entry {
+                Entry::Fire(fire) => (&fire.task_id, outcome(fire), fire.error.clone()),
+                Entry::Decision(row, task_id) => (task_id, row.outcome.as_str().into(), None),
+            };
+            let message = &item.delivery.message;
+            let about = || {
+                let mut about = vec![
+                    ("pulsehook.hook", hook.name.to_string()),
+                    ("pulsehook.outcome", outcome.to_string()),
+                    ("messaging.rabbitmq.destination.routing_key", message.routing_key.clone()),
+                ];
+                about.extend(message.properties.message_id.clone().map(|id| ("messaging.message.id", id)));
+                about
+            };
+            Place::new(tracing, traces::traceparent(message), task_id).decided(tracing, times, about, error);
+        }
     }
 
     /// Commits the entries, however long the store takes to accept them. `None` when it is closed.

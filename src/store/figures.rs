@@ -20,7 +20,9 @@ impl Store {
         let path = self.inner.path.clone();
         self.read(move |c| {
             let dead_letters = c
-                .prepare_cached("SELECT count(*) FROM (SELECT 1 FROM fire INDEXED BY fire_dead WHERE state = 2 LIMIT ?1)")?
+                .prepare_cached(
+                    "SELECT count(*) FROM (SELECT 1 FROM fire INDEXED BY fire_dead WHERE state = 2 LIMIT ?1)",
+                )?
                 .query_row([MOST_COUNTED], |row| row.get(0))?;
             let size = |path: &std::path::Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
             Ok(StoreFigures { dead_letters, bytes: size(&path) + size(&with_suffix(&path, "-wal")) })

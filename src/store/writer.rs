@@ -104,7 +104,8 @@ fn run(
     mut ended_seq: i64,
     mut receiver: tokio::sync::mpsc::Receiver<Box<dyn Job>>,
 ) {
-    let (took, grouped) = (histogram!("pulsehook_store_commit_seconds"), histogram!("pulsehook_store_commit_jobs"));
+    let (took, grouped) =
+        (histogram!("pulsehook_store_commit_seconds"), histogram!("pulsehook_store_commit_jobs"));
     let failed = counter!("pulsehook_store_failed_commits_total");
     while let Some(first) = receiver.blocking_recv() {
         let mut jobs = vec![first];

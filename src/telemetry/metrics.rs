@@ -60,7 +60,8 @@ impl Metrics {
                 Kind::Seconds | Kind::Pieces => metrics::describe_histogram!(metric.name, metric.help),
             }
         }
-        metrics::gauge!("pulsehook_build_info", "version" => env!("CARGO_PKG_VERSION"), "role" => role).set(1.0);
+        metrics::gauge!("pulsehook_build_info", "version" => env!("CARGO_PKG_VERSION"), "role" => role)
+            .set(1.0);
         let inner = Inner {
             handle,
             allowed: config.metrics_from.clone(),
@@ -143,7 +144,10 @@ pub struct BrokerGauges {
 
 impl Default for BrokerGauges {
     fn default() -> Self {
-        Self { up: metrics::gauge!("pulsehook_pulse_up"), unconfirmed: metrics::gauge!("pulsehook_pulse_unconfirmed") }
+        Self {
+            up: metrics::gauge!("pulsehook_pulse_up"),
+            unconfirmed: metrics::gauge!("pulsehook_pulse_unconfirmed"),
+        }
     }
 }
 

@@ -69,13 +69,22 @@ pub const METRICS: &[Metric] = &[
     ),
     gauge("pulsehook_router_pending_fires", "Fires recorded and not ended."),
     gauge("pulsehook_router_pending_bytes", "Rendered tasks of pending fires in memory, in bytes."),
-    gauge("pulsehook_router_dead_letters", "Dead letters that nobody has requeued or dropped (100,000 at most)."),
+    gauge(
+        "pulsehook_router_dead_letters",
+        "Dead letters that nobody has requeued or dropped (100,000 at most).",
+    ),
     gauge("pulsehook_router_hooks", "Hooks."),
     gauge("pulsehook_router_refused_bindings", "Bindings that the broker refuses."),
     gauge("pulsehook_router_broken_queues", "Hooks whose queue does not stand or is not consumed."),
     gauge("pulsehook_router_held_hooks", "Hooks that pause because their fires keep failing."),
-    gauge("pulsehook_router_queue_service_up", "1 while the queue service works, 0 while nothing is submitted."),
-    gauge("pulsehook_router_clock_age_seconds", "Since the clock's last tick, or since the start without one."),
+    gauge(
+        "pulsehook_router_queue_service_up",
+        "1 while the queue service works, 0 while nothing is submitted.",
+    ),
+    gauge(
+        "pulsehook_router_clock_age_seconds",
+        "Since the clock's last tick, or since the start without one.",
+    ),
     gauge("pulsehook_router_queued_messages", "Messages that wait in all hooks' queues at the broker."),
     gauge(
         "pulsehook_router_queued_oldest_seconds",
@@ -85,11 +94,18 @@ pub const METRICS: &[Metric] = &[
         "pulsehook_router_hook_queued_messages",
         "Messages in a hook's queue, for the hooks with the fullest ones (telemetry.metrics_hooks).",
     ),
-    gauge("pulsehook_router_hook_oldest_seconds", "At least so old is the oldest message that waits for a hook."),
+    gauge(
+        "pulsehook_router_hook_oldest_seconds",
+        "At least so old is the oldest message that waits for a hook.",
+    ),
     counter("pulsehook_router_task_states_total", "Ends of tasks that came from hooks, by state."),
     // The store.
     seconds("pulsehook_store_commit_seconds", "One transaction, with its jobs and its fsync."),
-    Metric { name: "pulsehook_store_commit_jobs", kind: Kind::Pieces, help: "Jobs that shared a transaction." },
+    Metric {
+        name: "pulsehook_store_commit_jobs",
+        kind: Kind::Pieces,
+        help: "Jobs that shared a transaction.",
+    },
     counter("pulsehook_store_failed_commits_total", "Transactions that failed."),
     gauge("pulsehook_store_bytes", "Size of the store's file and its write-ahead log."),
     // The broker.
@@ -113,10 +129,16 @@ pub const METRICS: &[Metric] = &[
     seconds("pulsehook_bridge_publish_seconds", "From a verified webhook to the broker's confirm."),
     counter("pulsehook_bridge_refused_total", "Webhooks refused, by source and code."),
     counter("pulsehook_bridge_repeats_total", "Repeats that were answered as before, by source."),
-    counter("pulsehook_bridge_repeated_bodies_total", "Bodies that came again under another delivery id, by source."),
+    counter(
+        "pulsehook_bridge_repeated_bodies_total",
+        "Bodies that came again under another delivery id, by source.",
+    ),
     counter("pulsehook_bridge_held_back_total", "Webhooks held back by coalescing, by source."),
     counter("pulsehook_bridge_filtered_total", "Webhooks that the source's filter left out, by source."),
-    counter("pulsehook_bridge_filter_errors_total", "Webhooks on which the source's filter failed, by source."),
+    counter(
+        "pulsehook_bridge_filter_errors_total",
+        "Webhooks on which the source's filter failed, by source.",
+    ),
     counter("pulsehook_bridge_spooled_total", "Webhooks put into the spool, by source."),
     counter("pulsehook_bridge_unspooled_total", "Webhooks published from the spool, by source."),
     gauge("pulsehook_bridge_spool_events", "Events in the spool."),

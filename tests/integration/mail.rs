@@ -201,7 +201,8 @@ async fn a_mail_server_that_is_away_or_refuses_holds_up_nothing_and_mail_goes_ou
         (waiting(&reading) == Some(3.0)).then_some(())
     })
     .await;
-    let retried = read_metrics(&system, &metrics).await.value("pulsehook_mail_total", &[("outcome", "retried")]);
+    let retried =
+        read_metrics(&system, &metrics).await.value("pulsehook_mail_total", &[("outcome", "retried")]);
     assert!(retried >= Some(1.0), "{retried:?}");
     // What does not depend on mail goes on.
     system.send_until_taken("push", "d-3", b"{\"n\": 0}").await;

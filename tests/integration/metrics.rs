@@ -164,7 +164,9 @@ fn the_dashboard_and_the_alert_rules_name_only_metrics_that_there_are() {
 
     let rules: Value = serde_saphyr::from_str(&shipped("config/prometheus/pulsehook.yml")).unwrap();
     let mut alerts = BTreeSet::new();
-    for rule in rules["groups"].as_array().unwrap().iter().flat_map(|group| group["rules"].as_array().unwrap()) {
+    for rule in
+        rules["groups"].as_array().unwrap().iter().flat_map(|group| group["rules"].as_array().unwrap())
+    {
         names_in(rule["expr"].as_str().unwrap(), &mut used);
         assert!(alerts.insert(rule["alert"].as_str().unwrap().to_owned()), "two rules of one name");
         for text in ["summary", "description"] {

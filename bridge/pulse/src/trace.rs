@@ -159,7 +159,10 @@ mod tests {
         let context = TraceContext::parse(TEXT).unwrap();
         assert!(context.sampled);
         assert_eq!(context.to_string(), TEXT);
-        assert!(TraceContext::parse("cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-what-comes").is_some());
+        assert!(
+            TraceContext::parse("cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-what-comes")
+                .is_some()
+        );
         for wrong in [
             "",
             "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331",

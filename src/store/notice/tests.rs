@@ -36,10 +36,10 @@ async fn failures_are_counted_until_a_mail_takes_them_up_and_what_comes_meanwhil
     store.note(vec![notice("a", 2, 20), notice("b", 1, 20)], None, 10).await.unwrap();
     assert_eq!(store.noted_watermark().await.unwrap(), 7);
     let read = store.notices("o@example.com".into(), 10).await.unwrap();
-    assert_eq!(read.iter().map(|n| (n.failures, n.first_at, n.last_at)).collect::<Vec<_>>(), [
-        (3, 10, 20),
-        (1, 20, 20)
-    ]);
+    assert_eq!(
+        read.iter().map(|n| (n.failures, n.first_at, n.last_at)).collect::<Vec<_>>(),
+        [(3, 10, 20), (1, 20, 20)]
+    );
     store.note(vec![notice("a", 5, 30)], None, 10).await.unwrap();
     let told = read.iter().map(|n| (n.id, n.failures)).collect();
     store.compose(mail(40), told).await.unwrap();

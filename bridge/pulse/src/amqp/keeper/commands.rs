@@ -61,7 +61,9 @@ impl Command {
 impl Keeper {
     /// Whether the queue was declared, and nothing says that it is not there.
     fn stands(&self, queue: &str) -> bool {
-        self.entries.get(queue).is_some_and(|entry| entry.error.is_none() && !entry.deleting && !entry.undeclared)
+        self.entries
+            .get(queue)
+            .is_some_and(|entry| entry.error.is_none() && !entry.deleting && !entry.undeclared)
     }
 
     /// Without a connection: what is wanted is noted, and made when there is one.

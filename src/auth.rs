@@ -49,6 +49,11 @@ pub struct Config {
 
 impl Config {
     /// Nobody has said yet who may call.
+    pub fn asks_taskcluster(&self) -> bool {
+        self.mode == Mode::Taskcluster
+    }
+
+    /// Whether it names nobody.
     pub fn is_unconfigured(&self) -> bool {
         self.mode == Mode::Static
             && self.anonymous.is_empty()

@@ -2,6 +2,7 @@
 
 mod apply;
 mod client;
+mod doctor;
 mod fires;
 mod hook;
 mod output;
@@ -68,6 +69,9 @@ enum Command {
     Dead(fires::DeadCommand),
     /// Fire a recorded message again.
     Replay(fires::ReplayArgs),
+    /// Check a configuration and all that it names: broker and rights, store, queue service, credentials, scopes, mail, clock.
+    /// Says what to do about each. Exits with 1 if anything fails.
+    Doctor(doctor::DoctorArgs),
     /// Render templates for a router, on standard input and output.
     #[command(hide = true)]
     RenderWorker,
@@ -144,6 +148,7 @@ impl Command {
             }
             Self::Source(command) => return command.run().await,
             Self::Dead(command) => command.run().await?,
+            Self::Doctor(args) => return doctor::doctor(args).await,
             Self::Replay(args) => fires::replay(args).await?,
             Self::RenderWorker => return Ok(render_worker()),
         }

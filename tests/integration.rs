@@ -12,6 +12,14 @@ mod cron_dialect;
 mod dead_letters;
 #[path = "integration/dev.rs"]
 mod dev;
+#[path = "integration/doctor.rs"]
+mod doctor;
+#[path = "integration/events.rs"]
+mod events;
+#[path = "integration/health.rs"]
+mod health;
+#[path = "integration/listener.rs"]
+mod listener;
 #[path = "integration/mail.rs"]
 mod mail;
 #[path = "integration/metrics.rs"]
@@ -30,3 +38,5 @@ mod road;
 mod schedule;
 #[path = "integration/system.rs"]
 mod system;
+#[path = "integration/tracing.rs"]
+mod tracing;

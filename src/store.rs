@@ -9,6 +9,7 @@
 
 mod ancestor;
 mod audit;
+mod backup;
 mod binding;
 mod decision;
 mod epoch;
@@ -33,6 +34,7 @@ use serde::Deserialize;
 
 pub use ancestor::Ancestor;
 pub use audit::AuditRow;
+pub use backup::{backup, restore};
 pub use decision::DecisionRow;
 pub use figures::StoreFigures;
 pub use fire::{

@@ -4,12 +4,16 @@
 
 #[path = "integration/api.rs"]
 mod api;
+#[path = "integration/backup.rs"]
+mod backup;
 #[path = "integration/cli.rs"]
 mod cli;
 #[path = "integration/cron_dialect.rs"]
 mod cron_dialect;
 #[path = "integration/dead_letters.rs"]
 mod dead_letters;
+#[path = "integration/deployment.rs"]
+mod deployment;
 #[path = "integration/dev.rs"]
 mod dev;
 #[path = "integration/doctor.rs"]
@@ -18,6 +22,8 @@ mod doctor;
 mod events;
 #[path = "integration/health.rs"]
 mod health;
+#[path = "integration/import.rs"]
+mod import;
 #[path = "integration/listener.rs"]
 mod listener;
 #[path = "integration/mail.rs"]

@@ -94,7 +94,15 @@ async fn accept(
     }
 }
 
-async fn task(State(queue): State<LocalQueue>, Path(task_id): Path<String>) -> Result<Response, Problem> {
+async fn task(
+    State(queue): State<LocalQueue>,
+    Path(task_id): Path<String>,
+    head: http::request::Parts,
+) -> Result<Response, Problem> {
+    // Whoever signs has to sign well, as at the service itself.
+    if head.headers.contains_key(header::AUTHORIZATION) {
+        queue.0.authenticate(&head, &[]).map_err(|problem| problem.of("task", &task_id))?;
+    }
     let record = find(&queue, &task_id).await.map_err(|problem| problem.of("task", &task_id))?;
     let headers = [(header::CONTENT_TYPE, "application/json; charset=utf-8")];
     Ok((headers, record.definition.to_string()).into_response())

@@ -65,7 +65,7 @@ async fn accept(
         }
         Err(_) => return Err(Problem::new(400, "MalformedPayload", "the request's body is incomplete")),
     };
-    let (client_id, scopes) = queue.0.authenticate(head, &body)?;
+    let (client_id, scopes) = queue.0.authorize(head, &body)?;
     let media_type =
         head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     if !media_type.split(';').next().unwrap_or("").trim().eq_ignore_ascii_case("application/json") {

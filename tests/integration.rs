@@ -6,6 +6,8 @@
 mod api;
 #[path = "integration/cli.rs"]
 mod cli;
+#[path = "integration/clients.rs"]
+mod clients;
 #[path = "integration/closed_router.rs"]
 mod closed_router;
 #[path = "integration/cron_dialect.rs"]
@@ -18,6 +20,8 @@ mod dev;
 mod limits;
 #[path = "integration/local.rs"]
 mod local;
+#[path = "integration/packages.rs"]
+mod packages;
 #[path = "integration/publishers.rs"]
 mod publishers;
 #[path = "integration/render_worker.rs"]

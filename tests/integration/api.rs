@@ -3,6 +3,6 @@
 #[path = "api/access.rs"]
 mod access;
 #[path = "api/client.rs"]
-mod client;
+pub mod client;
 #[path = "api/triggers.rs"]
 mod triggers;

@@ -4,5 +4,11 @@
 mod access;
 #[path = "api/client.rs"]
 pub mod client;
+#[path = "api/hostile.rs"]
+mod hostile;
+#[path = "api/remote.rs"]
+mod remote;
+#[path = "api/saved.rs"]
+mod saved;
 #[path = "api/triggers.rs"]
 mod triggers;

@@ -17,6 +17,7 @@ mod intake;
 mod keeper;
 mod load;
 mod outcome;
+mod pace;
 mod process;
 pub mod registry;
 mod retention;
@@ -396,6 +397,7 @@ impl Inner {
         let shared = known.map(|known| known.shared.clone()).unwrap_or_default();
         if news {
             shared.throttle.reset();
+            shared.pace.reset();
         }
         match LiveHook::new(row, queue, shared) {
             Ok(hook) => self.registry.put(Arc::new(hook)),

@@ -14,6 +14,8 @@ mod closed_router;
 mod cron_dialect;
 #[path = "integration/dead_letters.rs"]
 mod dead_letters;
+#[path = "integration/described.rs"]
+mod described;
 #[path = "integration/dev.rs"]
 mod dev;
 #[path = "integration/limits.rs"]

@@ -146,6 +146,8 @@ struct Inner {
     waiters: Arc<waiters::Waiters>,
     /// The sink of every hook's consumer.
     deliveries: mpsc::Sender<Delivery>,
+    /// What the intake hears.
+    heard: mpsc::UnboundedSender<intake::Heard>,
     /// Whether messages are taken from the broker.
     taking: watch::Sender<Taking>,
     /// Added to a connection's generation: the epoch, which grows over restarts.
@@ -215,6 +217,7 @@ impl Router {
             events: Default::default(),
             waiters: Default::default(),
             deliveries,
+            heard: heard.clone(),
             taking: watch::Sender::new(Taking::Yes),
             epoch_base: parts.store.begin_epochs(now_ms()).await?,
             generation: AtomicU64::new(1),
@@ -317,6 +320,13 @@ impl Router {
     pub fn paused_for(&self, name: &HookName) -> Option<Duration> {
         let queue = naming::queue(&self.inner.config.user, &name.group, &name.id);
         self.inner.registry.get(&queue)?.shared.throttle.paused_for(Instant::now())
+    }
+
+    /// For how long a hook's messages still wait because it has fired as often as it may; `None` if they do not.
+    pub fn limited_for(&self, name: &HookName) -> Option<Duration> {
+        let queue = naming::queue(&self.inner.config.user, &name.group, &name.id);
+        let hook = self.inner.registry.get(&queue)?;
+        hook.shared.throttle.limited_for(&self.inner.config.router.hook, Instant::now())
     }
 
     /// The limits that hooks are compiled with.

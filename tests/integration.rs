@@ -6,14 +6,24 @@
 mod api;
 #[path = "integration/cli.rs"]
 mod cli;
+#[path = "integration/clients.rs"]
+mod clients;
+#[path = "integration/closed_router.rs"]
+mod closed_router;
 #[path = "integration/cron_dialect.rs"]
 mod cron_dialect;
 #[path = "integration/dead_letters.rs"]
 mod dead_letters;
+#[path = "integration/described.rs"]
+mod described;
 #[path = "integration/dev.rs"]
 mod dev;
-#[path = "integration/open_router.rs"]
-mod open_router;
+#[path = "integration/limits.rs"]
+mod limits;
+#[path = "integration/local.rs"]
+mod local;
+#[path = "integration/packages.rs"]
+mod packages;
 #[path = "integration/publishers.rs"]
 mod publishers;
 #[path = "integration/render_worker.rs"]

@@ -1,44 +1,12 @@
 //! The command line against a running server: declarative sync, triggers by hand, what is on record.
 
 use std::path::Path;
-use std::process::Output;
 use std::time::{Duration, Instant};
 
-use harness::Process;
 use serde_json::{Value, json};
 
-use super::system::{BINARY, hook};
-
-struct Dev {
-    url: String,
-    _process: Process,
-    _folder: tempfile::TempDir,
-}
-
-impl Dev {
-    async fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mut process = Process::new("dev", BINARY)
-            .arg("dev")
-            .arg("--listen")
-            .arg("127.0.0.1:0")
-            .arg("--data")
-            .arg(folder.path().display().to_string());
-        let url = format!("http://{}", process.start().await.unwrap());
-        Self { url, _process: process, _folder: folder }
-    }
-
-    fn run(&self, arguments: &[&str]) -> (i32, String) {
-        let Output { status, stdout, stderr } = std::process::Command::new(BINARY)
-            .args(arguments)
-            .env("TASKCLUSTER_ROOT_URL", &self.url)
-            .env("TASKCLUSTER_CLIENT_ID", "somebody")
-            .env("TASKCLUSTER_ACCESS_TOKEN", "open to all")
-            .output()
-            .unwrap();
-        (status.code().unwrap(), String::from_utf8([stdout, stderr].concat()).unwrap())
-    }
-}
+use super::local::Dev;
+use super::system::hook;
 
 fn write(folder: &Path, number: usize, change: &str) {
     let mut document = hook(&[]);

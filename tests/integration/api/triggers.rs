@@ -63,11 +63,26 @@ async fn a_trigger_is_answered_with_what_became_of_it() {
     assert_eq!((status, answer["code"].as_str()), (400, Some("InputError")), "{answer}");
     let (status, answer) = trigger(&system, "?wait=soon", &[], &json!({ "kind": "good" })).await;
     assert_eq!((status, answer["code"].as_str()), (400, Some("InvalidRequestArguments")), "{answer}");
+    for query in ["?wiat=0", "?wait=0&wait=1"] {
+        let (status, answer) = trigger(&system, query, &[], &json!({ "kind": "good" })).await;
+        assert_eq!((status, answer["code"].as_str()), (400, Some("InvalidRequestArguments")), "{answer}");
+    }
 
     // Without waiting: the id is known all the same, and the task comes to be under it.
     let (status, answer) = trigger(&system, "?wait=0", &[], &json!({ "kind": "good" })).await;
     assert_eq!(status, 200, "{answer}");
     let id = answer["taskId"].as_str().unwrap().to_owned();
+    eventually(SOON, async || task(&system, &id).await).await;
+
+    // A paused hook fires later, when nobody knows: its callers do not wait for that.
+    let mut paused = definition();
+    paused["paused"] = json!(true);
+    assert_eq!(call_as(&system, "admin", "POST", HOOK, &[], Some(&paused)).await.status, 200);
+    let asked = std::time::Instant::now();
+    let (status, answer) = trigger(&system, "?wait=60", &[], &json!({ "kind": "good" })).await;
+    assert!(status == 200 && asked.elapsed() < SOON / 2, "{answer} {:?}", asked.elapsed());
+    let id = answer["taskId"].as_str().unwrap().to_owned();
+    assert_eq!(call_as(&system, "admin", "POST", HOOK, &[], Some(&definition())).await.status, 200);
     eventually(SOON, async || task(&system, &id).await).await;
 }
 

@@ -4,6 +4,7 @@ mod apply;
 mod client;
 mod fires;
 mod hook;
+mod located;
 mod output;
 pub mod render;
 mod serve;

@@ -6,6 +6,8 @@ mod access;
 pub mod client;
 #[path = "api/hostile.rs"]
 mod hostile;
+#[path = "api/record.rs"]
+mod record;
 #[path = "api/remote.rs"]
 mod remote;
 #[path = "api/saved.rs"]

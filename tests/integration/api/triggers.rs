@@ -156,3 +156,30 @@ async fn a_token_triggers_its_hook_until_it_is_reset() {
         assert!(!text.contains(&token), "{text}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_queue_service_says_is_told_and_an_outage_is_not_the_caller_s_fault() {
+    let system = deployment("api-outage").await;
+    assert_eq!(call_as(&system, "admin", "PUT", HOOK, &[], Some(&definition())).await.status, 200);
+    let faults = system.queue_url.replace("/api/queue/v1", "/__faults__");
+    let provoke = async |status: u16, next: u64| {
+        let rules = json!({ "rules": [{ "do": "status", "status": status, "next": next }] });
+        assert_eq!(system.http.json("POST", &faults, &rules).await.unwrap().status, 200);
+    };
+    for (status, code) in [(403, "InsufficientScopes"), (400, "InputError")] {
+        provoke(status, 1).await;
+        let (answered, answer) = trigger(&system, "", &[], &json!({ "kind": "good" })).await;
+        assert_eq!((answered, answer["code"].as_str()), (status, Some(code)), "{answer}");
+        assert!(
+            answer["message"].as_str().unwrap().contains("the queue service refused the task"),
+            "{answer}"
+        );
+    }
+    // It goes on by itself: the caller has the id, and the task comes to be under it.
+    provoke(503, 2).await;
+    let (status, answer) = trigger(&system, "?wait=0", &[], &json!({ "kind": "good" })).await;
+    assert_eq!(status, 200, "{answer}");
+    let id = answer["taskId"].as_str().unwrap().to_owned();
+    eventually(SOON, async || task(&system, &id).await).await;
+    system.wait_for_tasks(1, SOON).await;
+}

@@ -30,6 +30,10 @@ mod temporary;
 
 pub use scope::{Insufficient, ScopeSet};
 
+/// What callers hear, whoever they are, while nobody may call.
+const CLOSED: &str =
+    "nobody may use this API yet: the section [auth] of the router's configuration names no client";
+
 /// The client id of a call that says nothing of its sender.
 pub const ANONYMOUS: &str = "anonymous";
 
@@ -48,17 +52,9 @@ pub struct Config {
 }
 
 impl Config {
-    /// Nobody has said yet who may call.
+    /// Whether the deployment's auth service is asked.
     pub fn asks_taskcluster(&self) -> bool {
         self.mode == Mode::Taskcluster
-    }
-
-    /// Whether it names nobody.
-    pub fn is_unconfigured(&self) -> bool {
-        self.mode == Mode::Static
-            && self.anonymous.is_empty()
-            && self.client.is_empty()
-            && self.role.is_empty()
     }
 }
 
@@ -204,6 +200,11 @@ impl Authenticator {
         matches!(self.source, Source::Open)
     }
 
+    /// Whether there is nobody who may anything: the configuration names no client, and gives nothing to everybody.
+    pub fn is_closed(&self) -> bool {
+        matches!(&self.source, Source::Static(clients) if clients.is_empty())
+    }
+
     /// Who calls, and what they may do.
     pub async fn authenticate(&self, call: &Call<'_>) -> Result<Identity, AuthError> {
         self.authenticate_at(call, SystemTime::now()).await
@@ -231,6 +232,9 @@ impl Authenticator {
             }
             (_, claim) => claim?,
         };
+        if self.is_closed() {
+            return Err(AuthError::Failed(CLOSED.to_owned()));
+        }
         let identity = match (&self.source, &claim) {
             (Source::Taskcluster(remote), _) => {
                 remote.authenticate(call, authorization, claim.is_none()).await?

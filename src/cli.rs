@@ -6,6 +6,7 @@ mod doctor;
 mod fires;
 mod hook;
 mod import;
+mod located;
 mod output;
 pub mod render;
 mod serve;
@@ -147,7 +148,9 @@ impl Command {
             Self::Dev(args) => serve::dev(args).await?,
             Self::Bridge(args) => serve::bridge(args).await?,
             Self::Router(args) => serve::router(args.load()?).await?,
-            Self::LocalQueue(args) => crate::queue::command::run(args).await?,
+            Self::LocalQueue(args) => {
+                crate::queue::command::run(args, crate::app::stop_on_signals()?).await?
+            }
             Self::Hook(command) => return command.run().await,
             Self::Apply(args) => return apply::apply(args).await,
             Self::Completions { shell } => {

@@ -160,6 +160,8 @@ struct Inner {
     waiters: Arc<waiters::Waiters>,
     /// The sink of every hook's consumer.
     deliveries: mpsc::Sender<Delivery>,
+    /// What the intake hears.
+    heard: mpsc::UnboundedSender<intake::Heard>,
     /// Whether messages are taken from the broker.
     taking: watch::Sender<Taking>,
     /// Added to a connection's generation: the epoch, which grows over restarts.
@@ -232,6 +234,7 @@ impl Router {
             depths: Default::default(),
             waiters: Default::default(),
             deliveries,
+            heard: heard.clone(),
             taking: watch::Sender::new(Taking::Yes),
             epoch_base: parts.store.begin_epochs(now_ms()).await?,
             generation: AtomicU64::new(1),
@@ -345,6 +348,13 @@ impl Router {
             return Err(reason.clone());
         }
         self.inner.queue.probe().await.map_err(|error| error.to_string())
+    }
+
+    /// For how long a hook's messages still wait because it has fired as often as it may; `None` if they do not.
+    pub fn limited_for(&self, name: &HookName) -> Option<Duration> {
+        let queue = naming::queue(&self.inner.config.user, &name.group, &name.id);
+        let hook = self.inner.registry.get(&queue)?;
+        hook.shared.throttle.limited_for(&self.inner.config.router.hook, Instant::now())
     }
 
     /// Sets the gauges that are asked for and not counted. Quick.

@@ -8,12 +8,18 @@ mod api;
 mod backup;
 #[path = "integration/cli.rs"]
 mod cli;
+#[path = "integration/clients.rs"]
+mod clients;
+#[path = "integration/closed_router.rs"]
+mod closed_router;
 #[path = "integration/cron_dialect.rs"]
 mod cron_dialect;
 #[path = "integration/dead_letters.rs"]
 mod dead_letters;
 #[path = "integration/deployment.rs"]
 mod deployment;
+#[path = "integration/described.rs"]
+mod described;
 #[path = "integration/dev.rs"]
 mod dev;
 #[path = "integration/doctor.rs"]
@@ -24,14 +30,18 @@ mod events;
 mod health;
 #[path = "integration/import.rs"]
 mod import;
+#[path = "integration/limits.rs"]
+mod limits;
 #[path = "integration/listener.rs"]
 mod listener;
+#[path = "integration/local.rs"]
+mod local;
 #[path = "integration/mail.rs"]
 mod mail;
 #[path = "integration/metrics.rs"]
 mod metrics;
-#[path = "integration/open_router.rs"]
-mod open_router;
+#[path = "integration/packages.rs"]
+mod packages;
 #[path = "integration/publishers.rs"]
 mod publishers;
 #[path = "integration/python.rs"]

@@ -11,6 +11,14 @@ use crate::store::{FireRow, FireState};
 /// Entries of a page, by default and at most.
 const PAGE: u32 = 1_000;
 
+/// Why a hook's messages wait: the circuit breaker.
+const FAILING: &str =
+    "The hook's fires keep failing, so its messages wait in the broker; changing the hook ends the pause.";
+
+/// Why a hook's messages wait: the rate limit.
+const LIMITED: &str =
+    "The hook has fired as often as router.hook.fires_per_minute allows, so its messages wait in the broker.";
+
 pub(super) async fn last_fires(call: Call) -> Result<Value, ApiError> {
     let (name, api) = (call.name()?, &call.api);
     let row = find(api, &name).await?;
@@ -93,9 +101,10 @@ pub(super) async fn bindings(call: Call) -> Result<Value, ApiError> {
     if let Some(error) = health.error {
         answer["queueError"] = json!(error);
     }
-    if let Some(pause) = api.inner.router.paused_for(&name) {
-        let until = crate::router::now_ms() + i64::try_from(pause.as_millis()).unwrap_or_default();
-        let reason = "The hook's fires keep failing, so its messages wait in the broker; changing the hook ends the pause.";
+    let router = &api.inner.router;
+    let held = router.paused_for(&name).map(|pause| (FAILING, pause));
+    if let Some((reason, wait)) = held.or_else(|| router.limited_for(&name).map(|wait| (LIMITED, wait))) {
+        let until = crate::router::now_ms() + i64::try_from(wait.as_millis()).unwrap_or_default();
         answer["held"] = json!({ "reason": reason, "until": time(until) });
     }
     Ok(answer)

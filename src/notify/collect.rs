@@ -35,7 +35,7 @@ pub(super) async fn run(notifier: Arc<Notifier>, store: Store, router: Router) {
             Err(error) => tracing::error!(%error, "cannot note which hooks failed; trying again"),
         }
         round = round.wrapping_add(1);
-        if round % LOOK_AT_BINDINGS == 0 {
+        if round.is_multiple_of(LOOK_AT_BINDINGS) {
             let refused = router.refused_bindings();
             let lasting: Vec<_> =
                 refused.iter().filter(|binding| refused_before.contains(*binding)).cloned().collect();

@@ -12,15 +12,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio_util::sync::CancellationToken;
+
 use crate::auth::hawk;
 
 mod answer;
 mod faults;
 mod routes;
-mod serve;
 mod storage;
-
-pub use serve::serve;
 
 /// What the local queue is to be.
 #[derive(Debug, Clone)]
@@ -135,14 +134,14 @@ impl LocalQueue {
     }
 
     /// The routes, all under `/api/queue/v1` (and `/__faults__` where asked for), to be merged into another
-    /// router or handed to [`serve`].
+    /// router or handed to [`serve`](crate::server::serve).
     pub fn routes(&self) -> axum::Router {
         routes::routes(self.clone())
     }
 
-    /// Serves it on a listener of its own until `shutdown` ends; see [`serve`].
-    pub async fn serve(&self, listener: tokio::net::TcpListener, shutdown: impl Future<Output = ()> + Send) {
-        serve(listener, self.routes().fallback(routes::nothing_here), shutdown).await;
+    /// Serves it on a listener of its own until `stop`; see [`serve`](crate::server::serve).
+    pub async fn serve(&self, listener: tokio::net::TcpListener, stop: CancellationToken) {
+        crate::server::serve(listener, self.routes().fallback(routes::nothing_here), stop).await;
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pulse::Delivery;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::gate::GateState;
@@ -47,6 +47,8 @@ pub(super) enum Heard {
     Room(Arc<str>),
     /// The rate limit, or its pace, lets this queue go on.
     Leave(Arc<str>),
+    /// The hook of this queue is deleted: what waits here is handed over, to be dropped with the queue.
+    Deleted(Arc<str>, oneshot::Sender<Vec<Delivery>>),
 }
 
 /// What a batch leaves behind.
@@ -89,7 +91,13 @@ impl Intake {
                         intake.arrived(delivery);
                     }
                 }
-                Some(heard) = hearing.recv() => intake.hear(heard),
+                Some(heard) = hearing.recv() => {
+                    // What was delivered before is here before it is acted upon.
+                    while let Ok(delivery) = deliveries.try_recv() {
+                        intake.arrived(delivery);
+                    }
+                    intake.hear(heard);
+                }
                 changed = gate.changed() => {
                     if changed.is_err() {
                         return;
@@ -155,6 +163,13 @@ impl Intake {
                 queue
             }
             Heard::Room(queue) => queue,
+            Heard::Deleted(queue, reply) => {
+                let waiting =
+                    self.hooks.get_mut(&queue).map(|waiting| waiting.deliveries.drain(..).collect());
+                // Who asked may have gone: then the deliveries go back, as all that are dropped.
+                let _ = reply.send(waiting.unwrap_or_default());
+                queue
+            }
             Heard::Leave(queue) => {
                 if let Some(waiting) = self.hooks.get_mut(&queue) {
                     waiting.held = false;

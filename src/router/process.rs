@@ -176,7 +176,7 @@ impl Inner {
         now: i64,
     ) -> Option<(Vec<Entry>, Duration)> {
         let messages = items.iter().map(|item| {
-            let task_id = self.task_ids.task_id(hook.incarnation, &item.identity.id, item.occurrence);
+            let task_id = || self.task_ids.task_id(hook.incarnation, &item.identity.id, item.occurrence);
             (&*item.delivery.message, task_id)
         });
         let waited = self.waited(hook, messages, now).await;

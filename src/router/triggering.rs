@@ -176,6 +176,10 @@ impl Triggered {
             if let Some(outcome) = self.recorded().await? {
                 return Ok(outcome);
             }
+            // Its messages wait for somebody to end that, and nobody should have to wait with them.
+            if self.hook.hook.paused == Some(true) {
+                return Ok(Outcome::Unknown);
+            }
             match tokio::time::timeout_at(deadline, self.waiter.next()).await {
                 Err(_) => return Ok(Outcome::Unknown),
                 Ok(News::Decided { incarnation, outcome, reason })

@@ -30,7 +30,7 @@ impl Running {
         let stop = CancellationToken::new();
         let server = tokio::spawn({
             let stop = stop.clone();
-            async move { queue.serve(listener, stop.cancelled_owned()).await }
+            async move { queue.serve(listener, stop).await }
         });
         Self { address, stop, server }
     }

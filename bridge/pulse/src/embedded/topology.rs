@@ -106,11 +106,9 @@ impl Broker {
             self.answer(reply, Ok(0));
             return Ok(());
         };
-        let all_out = self.out.len();
         // A queue made again under the same name must not meet what was delivered from this one.
         self.out.retain(|_, out| &*out.queue != name);
-        let messages = queue.ready.len() + (all_out - self.out.len());
-        self.answer(reply, Ok(messages as u64));
+        self.answer(reply, Ok(queue.ready.len() as u64));
         let cached = queue.ready.values().filter_map(|ready| ready.cached.as_ref());
         self.cached = self.cached.saturating_sub(cached.map(|message| message.body.len()).sum());
         self.routes.unbind_all(name);

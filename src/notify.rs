@@ -116,7 +116,8 @@ pub struct Notifier {
 }
 
 impl Config {
-    /// Reads secrets and prepares the way; nothing is connected yet. `None` if none is configured.
+    /// Reads secrets and prepares the way; nothing is connected yet. `None` if none is configured. Must be called within a tokio
+    /// runtime.
     pub fn notifier(&self, queue: &crate::queue::Config) -> Result<Option<Notifier>, ConfigError> {
         for (name, value) in
             [("interval_seconds", self.interval_seconds), ("max_age_seconds", self.max_age_seconds)]

@@ -1,6 +1,6 @@
 //! Owners are told: a real mail server with TLS and sign-in, failures by the thousand, a server that is away.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -51,10 +51,12 @@ impl MailServer {
         Self { process, port, ca_file, taken, _folder: folder }
     }
 
-    /// The mails that it has taken.
+    /// The mails that it has taken. One that came again, because the router was killed before it knew, has the same id.
     pub fn taken(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(&self.taken).unwrap_or_default();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        let mut ids = BTreeSet::new();
+        let mails = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        mails.filter(|mail| ids.insert(mail["id"].to_string())).collect()
     }
 
     /// The configuration of pulsehook for this server.

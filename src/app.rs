@@ -13,16 +13,21 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use pulse::Transport;
+use pulse::trace::Tracing;
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::{self, Api};
 use crate::auth::Authenticator;
 use crate::config::{Config, ConfigError};
+use crate::notify::Notifier;
 use crate::queue::{QueueService, Taskcluster};
 use crate::router::{Parts, Router};
 use crate::server::serve;
 use crate::store::Store;
+use crate::telemetry::metrics::BrokerGauges;
+use crate::telemetry::{Metrics, Traces};
 
 /// An orderly stop takes at most so long; then the process ends all the same, and what is pending goes on at the next start.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -34,11 +39,15 @@ pub async fn run_router(config: Config, stop: CancellationToken) -> anyhow::Resu
     let key = config.task_id_key().map_err(|error| errors.push(error)).ok();
     let queue = Taskcluster::new(&config.queue).map_err(|error| errors.push(error.to_string())).ok();
     let authenticator = config.authenticator().map_err(|more| errors.extend(more)).ok();
-    let (Some(key), Some(queue), Some(authenticator), true) = (key, queue, authenticator, errors.is_empty())
+    let notifier = config.notify.notifier(&config.queue).map_err(|error| errors.push(error.to_string())).ok();
+    let (Some(key), Some(queue), Some(authenticator), Some(notifier), true) =
+        (key, queue, authenticator, notifier, errors.is_empty())
     else {
         return Err(ConfigError(errors).into());
     };
     let closed = authenticator.is_closed();
+    let metrics = Metrics::install(&config.telemetry, "router")?;
+    let traces = Traces::start(&config.telemetry, "router")?;
     let listener = listen("api.listen", config.api.listen).await?;
     println!("listening on http://{}", listener.local_addr()?);
     let store = tokio::select! {
@@ -46,17 +55,27 @@ pub async fn run_router(config: Config, stop: CancellationToken) -> anyhow::Resu
         () = stop.cancelled() => return Ok(()),
     };
     let transport = open_transport(&config, Path::new("."), "router")?;
-    let role =
-        RouterRole::start(&config, store, transport.clone(), Arc::new(queue), key, authenticator).await?;
+    let role = RouterRole::start(
+        &config,
+        store,
+        transport.clone(),
+        Arc::new(queue),
+        key,
+        authenticator,
+        traces.tracing(),
+    )
+    .await?;
+    let _beside = role.look_after(&config, &metrics, notifier);
     if closed {
         tracing::warn!("[auth] names no client: hooks fire, and the API refuses everybody");
     }
     tracing::info!(address = %listener.local_addr()?, "router started");
-    serve(listener, role.api.routes(), stop).await;
+    serve(listener, role.api.routes().merge(metrics.routes()), stop).await;
     drained(async {
         role.stop().await;
         transport.close().await;
         role.close_store().await;
+        traces.stop().await;
     })
     .await;
     Ok(())
@@ -70,8 +89,12 @@ pub async fn run_bridge(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     not_embedded(&config, "bridge").map_err(|error| ConfigError(vec![error]))?;
+    let metrics = Metrics::install(&config.telemetry, "bridge")?;
+    let traces = Traces::start(&config.telemetry, "bridge")?;
     let transport = open_transport(&config, Path::new("."), "bridge")?;
-    let bridge = build_bridge(&config, transport.clone())?;
+    let (broker, figures) = (transport.clone(), BrokerGauges::default());
+    metrics.before_each(move || figures.sample(&*broker));
+    let bridge = build_bridge(&config, transport.clone(), traces.tracing())?;
     let listener = listen("bridge.listen", config.bridge.listen).await?;
     println!("listening on http://{}", listener.local_addr()?);
     tracing::info!(address = %listener.local_addr()?, sources = config.bridge.source.len(), "bridge started");
@@ -97,23 +120,29 @@ pub async fn run_bridge(
         start_bridge(&bridge).await;
         bridge.failed().await
     };
-    let routes = bridge.routes().merge(bridge.health_routes());
+    let routes = bridge.routes().merge(bridge.health_routes()).merge(metrics.routes());
     let ended = tokio::select! {
         () = serve(listener, routes, stop.clone()) => Ok(()),
         failed = failed => Err(anyhow::anyhow!(failed)),
         () = reloading => Err(anyhow::anyhow!("no more signals arrive")),
+        () = metrics.keep() => Ok(()),
     };
     drained(async {
         bridge.stop().await;
         transport.close().await;
+        traces.stop().await;
     })
     .await;
     ended
 }
 
-fn build_bridge(config: &Config, transport: Arc<dyn Transport>) -> anyhow::Result<bridge::Bridge> {
+fn build_bridge(
+    config: &Config,
+    transport: Arc<dyn Transport>,
+    tracing: Tracing,
+) -> anyhow::Result<bridge::Bridge> {
     let compile_filter = Some(source_filter::compiler(&config.limits));
-    let outside = bridge::Outside { compile_filter, ..Default::default() };
+    let outside = bridge::Outside { compile_filter, tracing, ..Default::default() };
     Ok(bridge::Bridge::build(&config.bridge, &config.pulse.user, transport, outside).map_err(ConfigError)?)
 }
 
@@ -125,6 +154,9 @@ async fn start_bridge(bridge: &bridge::Bridge) {
         tokio::time::sleep(RETRY).await;
     }
 }
+
+/// What runs beside a role, and ends when this is dropped.
+type Beside = JoinSet<()>;
 
 struct RouterRole {
     store: Store,
@@ -140,6 +172,7 @@ impl RouterRole {
         queue: Arc<dyn QueueService>,
         task_id_key: Vec<u8>,
         authenticator: Authenticator,
+        tracing: Tracing,
     ) -> anyhow::Result<Self> {
         let router = Router::start(Parts {
             store: store.clone(),
@@ -150,6 +183,7 @@ impl RouterRole {
             queue_kind: config.pulse.queue_type,
             router: config.router.clone(),
             limits: config.limits.clone(),
+            tracing,
         })
         .await?;
         let api = Api::new(api::Parts {
@@ -162,6 +196,21 @@ impl RouterRole {
         })
         .await?;
         Ok(Self { api, store, router })
+    }
+
+    /// Measures, and tells owners, until what is answered is dropped.
+    fn look_after(&self, config: &Config, metrics: &Metrics, notifier: Option<Notifier>) -> Beside {
+        let router = self.router.clone();
+        metrics.before_each(move || router.sample());
+        let (router, most) = (self.router.clone(), config.telemetry.metrics_hooks);
+        metrics.also(move |text| router.write_backlogs(most, text));
+        let mut beside = JoinSet::new();
+        let metrics = metrics.clone();
+        beside.spawn(async move { metrics.keep().await });
+        if let Some(notifier) = notifier {
+            beside.spawn(notifier.run(self.store.clone(), self.router.clone()));
+        }
+        beside
     }
 
     async fn stop(&self) {

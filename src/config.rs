@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::router::decide::Limits;
-use crate::{api, auth, queue, router, store};
+use crate::{api, auth, notify, queue, router, store, telemetry};
 
 /// The defaults, with every option explained.
 pub const DEFAULTS: &str = include_str!("../config/pulsehook.toml");
@@ -42,6 +42,10 @@ pub struct Config {
     pub keys: Keys,
     /// `[router]`.
     pub router: router::Config,
+    /// `[notify]`.
+    pub notify: notify::Config,
+    /// `[telemetry]`.
+    pub telemetry: telemetry::Config,
     /// `[limits]`.
     pub limits: Limits,
 }
@@ -54,7 +58,8 @@ pub struct ConfigError(pub Vec<String>);
 /// The shortest key for task ids, in bytes: 128 bits if it is random hex.
 const SHORTEST_KEY: usize = 32;
 
-const SECTIONS: [&str; 9] = ["pulse", "store", "queue", "api", "auth", "bridge", "keys", "router", "limits"];
+const SECTIONS: [&str; 11] =
+    ["pulse", "store", "queue", "api", "auth", "bridge", "keys", "router", "notify", "telemetry", "limits"];
 
 impl Config {
     /// Reads the layers. `file` is optional; `environment` gives the variables.
@@ -110,11 +115,16 @@ impl Config {
         let bridge = section::<bridge::Config>(layers, "bridge", &mut errors);
         let keys = section::<Keys>(layers, "keys", &mut errors);
         let router = section::<router::Config>(layers, "router", &mut errors);
+        let notify = section::<notify::Config>(layers, "notify", &mut errors);
+        let telemetry = section::<telemetry::Config>(layers, "telemetry", &mut errors);
+        if let Some(Err(error)) = telemetry.as_ref().map(telemetry::Config::check) {
+            errors.push(error);
+        }
         let limits = match layers.get::<Limits>("limits") {
             Err(config::ConfigError::NotFound(_)) => Some(Limits::default()),
             _ => section::<Limits>(layers, "limits", &mut errors),
         };
-        match (pulse, store, queue, api, auth, bridge, keys, router, limits) {
+        match (pulse, store, queue, api, auth, bridge, keys, router, notify, telemetry, limits) {
             (
                 Some(pulse),
                 Some(store),
@@ -124,9 +134,11 @@ impl Config {
                 Some(bridge),
                 Some(keys),
                 Some(router),
+                Some(notify),
+                Some(telemetry),
                 Some(limits),
             ) if errors.is_empty() => {
-                Ok(Config { pulse, store, queue, api, auth, bridge, keys, router, limits })
+                Ok(Config { pulse, store, queue, api, auth, bridge, keys, router, notify, telemetry, limits })
             }
             _ => Err(ConfigError(errors)),
         }

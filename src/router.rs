@@ -10,7 +10,9 @@ mod again;
 mod ancestry;
 pub mod decide;
 mod deciders;
+mod depths;
 mod events;
+mod figures;
 pub mod gate;
 pub mod identity;
 mod intake;
@@ -24,6 +26,7 @@ mod retention;
 pub mod scheduler;
 mod submit;
 pub mod throttle;
+mod traces;
 pub mod trigger;
 pub mod triggering;
 mod undeliverable;
@@ -35,6 +38,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures_util::stream::{self, StreamExt as _};
+use pulse::trace::Tracing;
 use pulse::{Delivery, Event as PulseEvent, QueueKind, Transport, naming};
 use serde::Deserialize;
 use tokio::sync::{broadcast, mpsc, watch};
@@ -51,6 +55,7 @@ use decide::Limits;
 use gate::Gate;
 use identity::TaskIds;
 pub use keeper::KeepError;
+pub use registry::RefusedBinding;
 use registry::{LiveHook, Registry};
 use scheduler::Scheduler;
 
@@ -106,6 +111,8 @@ pub struct Parts {
     pub router: Config,
     /// `[limits]`.
     pub limits: Limits,
+    /// Who records what fires take.
+    pub tracing: Tracing,
 }
 
 struct Settings {
@@ -115,6 +122,7 @@ struct Settings {
     router: Config,
     limits: Limits,
     workers: Arc<Workers>,
+    tracing: Tracing,
 }
 
 /// Whether messages are taken from the broker, which depends on how long the queue service has been down.
@@ -143,6 +151,9 @@ struct Inner {
     deciders: deciders::Deciders,
     submitter: submit::Submitter,
     events: events::Events,
+    figures: figures::Figures,
+    gauges: figures::Gauges,
+    depths: depths::Depths,
     waiters: Arc<waiters::Waiters>,
     /// The sink of every hook's consumer.
     deliveries: mpsc::Sender<Delivery>,
@@ -215,6 +226,9 @@ impl Router {
             deciders: deciders::Deciders::start().map_err(|error| StoreError::Sqlite(error.to_string()))?,
             submitter: submit::Submitter::new(parts.router.submissions_per_hook as usize, settled),
             events: Default::default(),
+            figures: Default::default(),
+            gauges: Default::default(),
+            depths: Default::default(),
             waiters: Default::default(),
             deliveries,
             heard: heard.clone(),
@@ -237,6 +251,7 @@ impl Router {
                         .map_err(|error| StoreError::Sqlite(error.to_string()))?,
                 ),
                 limits: parts.limits,
+                tracing: parts.tracing,
             },
         });
         for row in inner.store.hooks(None).await? {
@@ -251,6 +266,7 @@ impl Router {
         inner.spawn(inner.clone().keep_gate());
         inner.spawn(inner.clone().keep_epoch());
         inner.spawn(inner.clone().keep_retention());
+        inner.spawn(inner.clone().keep_depths());
         inner.recover().await?;
         inner.spawn(inner.clone().keep_topology());
         inner.spawn(inner.scheduler.clone().run());
@@ -327,6 +343,21 @@ impl Router {
         let queue = naming::queue(&self.inner.config.user, &name.group, &name.id);
         let hook = self.inner.registry.get(&queue)?;
         hook.shared.throttle.limited_for(&self.inner.config.router.hook, Instant::now())
+    }
+
+    /// Sets the gauges that are asked for and not counted. Quick.
+    pub fn sample(&self) {
+        self.inner.sample();
+    }
+
+    /// Adds series of the hooks with the fullest queues, `most` of them, to a text for Prometheus.
+    pub fn write_backlogs(&self, most: usize, text: &mut String) {
+        self.inner.write_backlogs(most, text);
+    }
+
+    /// Bindings of all hooks that the broker refuses.
+    pub fn refused_bindings(&self) -> Vec<RefusedBinding> {
+        self.inner.registry.refused_bindings()
     }
 
     /// The limits that hooks are compiled with.

@@ -12,9 +12,11 @@ mod audit;
 mod binding;
 mod decision;
 mod epoch;
+mod figures;
 mod fire;
 mod hook;
 mod meta;
+mod notice;
 mod retention;
 mod schedule;
 mod schema;
@@ -31,11 +33,13 @@ use serde::Deserialize;
 pub use ancestor::Ancestor;
 pub use audit::AuditRow;
 pub use decision::DecisionRow;
+pub use figures::StoreFigures;
 pub use fire::{
     Ended, FireRow, FireState, FireSummary, NewFire, PendingFire, Recorded, Rendering, StoredMessage,
     StoredTask,
 };
 pub use hook::{HookRow, NewHook, Saved, Tombstone};
+pub use notice::{Failure, MailFigures, MailRow, NewNotice, Notice, RefusedBinding};
 pub use retention::{Horizon, Step};
 pub use schedule::{DueCursor, Moved, NewSchedule, ScheduleRow};
 

@@ -22,10 +22,16 @@ mod dev;
 mod limits;
 #[path = "integration/local.rs"]
 mod local;
+#[path = "integration/mail.rs"]
+mod mail;
+#[path = "integration/metrics.rs"]
+mod metrics;
 #[path = "integration/packages.rs"]
 mod packages;
 #[path = "integration/publishers.rs"]
 mod publishers;
+#[path = "integration/python.rs"]
+mod python;
 #[path = "integration/render_worker.rs"]
 mod render_worker;
 #[path = "integration/road.rs"]

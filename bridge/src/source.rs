@@ -17,10 +17,12 @@ use crate::provider::{self, Handshake, Provider, Scheme, TokenPlace};
 use crate::signature::Verifier;
 
 mod coalesce;
+mod counters;
 mod schemes;
 
 pub use coalesce::Coalesce;
 use coalesce::coalesce;
+use counters::Counters;
 pub use schemes::schemes;
 
 /// Longest name of a source: it is a word of routing keys, which have 255 bytes in all.
@@ -70,6 +72,8 @@ pub struct Source {
     pub merge_window: Duration,
     /// Its share in a storm.
     pub limits: SourceLimits,
+    /// What is counted of it.
+    pub counters: Counters,
     large_message_told: AtomicBool,
 }
 
@@ -220,6 +224,7 @@ impl Source {
                     config.burst.unwrap_or(bridge.limits.source_burst),
                     config.concurrency.unwrap_or(bridge.limits.source_concurrency),
                 ),
+                counters: Counters::new(&config.name),
                 large_message_told: AtomicBool::new(false),
             }),
             Ok(_) => Err(errors),

@@ -6,6 +6,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use axum::extract::{ConnectInfo, Request, State};
 use axum::response::{IntoResponse, Response};
@@ -15,11 +16,12 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use http_body_util::BodyExt as _;
 use metrics::counter;
+use pulse::trace::{Span, SpanKind};
 use tracing::{info, warn};
 
 use crate::body::{Form, Payload};
 use crate::bridge::Shared;
-use crate::event::{self, Reading};
+use crate::event::{self, Event, Reading};
 use crate::limits::Share;
 use crate::peer;
 use crate::refusal::Refusal;
@@ -86,6 +88,7 @@ async fn handle(
     headers: &HeaderMap,
     body: axum::body::Body,
 ) -> Result<Response, Refusal> {
+    let begun = SystemTime::now();
     let _slot = shared.peers.enter(sender)?;
     let source = shared.source(&address.source).ok_or(Refusal::NoSource)?;
     let form = Form::of(headers)?;
@@ -100,13 +103,34 @@ async fn handle(
     };
     let payload = verify(shared, &source, form, proof, body, &mut share).await?;
     let _permit = source.limits.enter()?;
-    match event::read(&source, &shared.exchange, headers, address.query, payload, (shared.now)())? {
+    let now = (shared.now)();
+    match event::read(&source, &shared.exchange, headers, address.query, payload, now, &shared.tracing)? {
         Reading::Handshake { status, answer } => {
             info!(source = %source.name, "handshake answered");
             Ok(handshake(status, answer))
         }
         Reading::Event(event) => {
-            let answered = shared.accept(&source, *event).await?;
+            let (context, parent) = (event.context, event.parent);
+            let about = shared.tracing.spans.is_some().then(|| about(&source, &event));
+            let outcome = shared.accept(&source, *event).await;
+            shared.tracing.record(context, || {
+                let mut span = Span {
+                    context,
+                    parent,
+                    name: "webhook",
+                    kind: SpanKind::Producer,
+                    start: begun,
+                    end: SystemTime::now(),
+                    attributes: about.unwrap_or_default(),
+                    error: outcome.as_ref().err().map(ToString::to_string),
+                };
+                if let Ok(answered) = &outcome {
+                    span.attributes
+                        .push(("http.response.status_code", answered.accepted.status.as_u16().to_string()));
+                }
+                span
+            });
+            let answered = outcome?;
             let mut response = (answered.accepted.status, Json(&answered.accepted)).into_response();
             if answered.repeated {
                 response.headers_mut().insert(REPEATED, HeaderValue::from_static("true"));
@@ -114,6 +138,18 @@ async fn handle(
             Ok(response)
         }
     }
+}
+
+/// What a span tells of an event; names as OpenTelemetry has them where it has any.
+fn about(source: &Source, event: &Event) -> Vec<(&'static str, String)> {
+    let message = &event.message;
+    vec![
+        ("pulsehook.source", source.name.clone()),
+        ("messaging.system", "rabbitmq".to_owned()),
+        ("messaging.destination.name", message.exchange.clone()),
+        ("messaging.rabbitmq.destination.routing_key", message.routing_key.clone()),
+        ("messaging.message.id", event.message_id.clone()),
+    ]
 }
 
 fn handshake(status: u16, answer: Option<serde_json::Value>) -> Response {

@@ -21,6 +21,7 @@ use crate::hook::HookFile;
 use crate::queue::{Taskcluster, local};
 use crate::server::serve;
 use crate::store::{NewHook, Saved};
+use crate::telemetry::{Metrics, Traces};
 
 /// The example hook that a new data folder starts with.
 const EXAMPLE: &str = include_str!("../../config/hooks/demo.yml");
@@ -65,9 +66,11 @@ pub async fn run(mut config: Config, options: Options, stop: CancellationToken) 
         config.bridge.source.push(toml::from_str(&source).context("the example's webhook source")?);
     }
 
+    let metrics = Metrics::install(&config.telemetry, "dev")?;
+    let traces = Traces::start(&config.telemetry, "dev")?;
     let transport = open_transport(&config, data, "dev")?;
     config.bridge.spool.path = data.join("spool.db");
-    let bridge = build_bridge(&config, transport.clone())?;
+    let bridge = build_bridge(&config, transport.clone(), traces.tracing())?;
     let store = open_store(&config).await?;
     let recorder = local::LocalQueue::open(local::Config {
         data: local::Data::File(data.join("queue.db")),
@@ -77,9 +80,18 @@ pub async fn run(mut config: Config, options: Options, stop: CancellationToken) 
     let queue = Taskcluster::new(&config.queue)?;
     start_bridge(&bridge).await;
     let everybody = Authenticator::open();
-    let role =
-        RouterRole::start(&config, store, transport.clone(), Arc::new(queue), key.into_bytes(), everybody)
-            .await?;
+    let role = RouterRole::start(
+        &config,
+        store,
+        transport.clone(),
+        Arc::new(queue),
+        key.into_bytes(),
+        everybody,
+        traces.tracing(),
+    )
+    .await?;
+    let notifier = config.notify.notifier(&config.queue)?;
+    let _beside = role.look_after(&config, &metrics, notifier);
     let example = example_hook(&role, &config.pulse.user).await?;
 
     greet(address, data, &secret_path, &secret, &example);
@@ -88,6 +100,7 @@ pub async fn run(mut config: Config, options: Options, stop: CancellationToken) 
         .routes()
         .merge(bridge.routes())
         .merge(recorder.routes())
+        .merge(metrics.routes())
         .layer(axum::middleware::from_fn(local_only::local_only));
     // The local queue is served until the router has let go of it.
     let served = CancellationToken::new();
@@ -104,6 +117,7 @@ pub async fn run(mut config: Config, options: Options, stop: CancellationToken) 
         let _ = server.await;
         transport.close().await;
         role.close_store().await;
+        traces.stop().await;
     })
     .await;
     println!("stopped; start again with the same --data to go on");

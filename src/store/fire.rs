@@ -156,6 +156,10 @@ pub struct PendingFire {
     pub rendered_at: i64,
     /// The rendered task.
     pub task: Bytes,
+    /// `message-id` of its message.
+    pub message_id: Option<String>,
+    /// The header `traceparent` of its message.
+    pub trace: Option<pulse::trace::TraceContext>,
 }
 
 /// A task that was rendered anew.
@@ -475,7 +479,8 @@ impl Store {
     pub async fn pending_fires(&self, after: i64, limit: u32) -> Result<Vec<PendingFire>, StoreError> {
         self.read(move |c| {
             let mut statement = c.prepare_cached(
-                "SELECT fire.id, fire.incarnation, fire.version, fire.task_id, message.rendered_at, message.task
+                "SELECT fire.id, fire.incarnation, fire.version, fire.task_id, message.rendered_at, message.task,
+                   fire.message_id, json_extract(message.properties, '$.headers.traceparent')
                  FROM fire JOIN message ON message.fire = fire.id
                  WHERE fire.state = 0 AND fire.id > ?1 ORDER BY fire.id LIMIT ?2",
             )?;
@@ -487,6 +492,8 @@ impl Store {
                     task_id: row.get(3)?,
                     rendered_at: row.get(4)?,
                     task: Bytes::from(row.get::<_, Vec<u8>>(5)?),
+                    message_id: row.get(6)?,
+                    trace: traceparent(row.get_ref(7)?),
                 })
             })?;
             Ok(rows.collect::<rusqlite::Result<_>>()?)
@@ -620,6 +627,11 @@ impl Store {
         })
         .await
     }
+}
+
+/// A publisher may have put anything there.
+fn traceparent(value: rusqlite::types::ValueRef<'_>) -> Option<pulse::trace::TraceContext> {
+    pulse::trace::TraceContext::parse(value.as_str().ok()?)
 }
 
 const WATERMARK: &str = "published_fires";

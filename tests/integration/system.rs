@@ -112,6 +112,11 @@ task_id = "0123456789abcdef0123456789abcdef"
         system
     }
 
+    /// Where the router's metrics are.
+    pub fn metrics_url(&self) -> String {
+        self.api_url.replace("/api/hooks/v1", "/metrics")
+    }
+
     /// Creates a hook and waits until each of its bindings stands.
     pub async fn create_hook(&self, name: &str, definition: &Value) {
         let url = format!("{}/hooks/{name}", self.api_url);

@@ -264,6 +264,12 @@ pub trait Transport: Send + Sync + 'static {
     /// Stops consuming from a queue. Deliveries that are out stay valid and must still be ended.
     async fn cancel(&self, queue: &str) -> Result<(), TopologyError>;
 
+    /// How many messages wait in a declared queue; those that are out are not counted. A look at the broker each time.
+    async fn waiting(&self, queue: &str) -> Result<u64, TopologyError>;
+
+    /// How many published messages are not confirmed yet.
+    fn unconfirmed(&self) -> usize;
+
     /// What happens from now on. A receiver that lags misses events: read [`status`](Self::status) then.
     fn events(&self) -> broadcast::Receiver<Event>;
 

@@ -115,6 +115,15 @@ impl Broker {
         self.db.delete_queue(queue.id)
     }
 
+    /// How many messages wait in a queue.
+    pub fn waiting(&mut self, name: &str, reply: Reply<u64>) {
+        let answer = match self.queues.get(name) {
+            Some(queue) => Ok(queue.ready.len() as u64),
+            None => Err(TopologyError::Refused(format!("no queue '{name}' was declared"))),
+        };
+        self.answer(reply, answer);
+    }
+
     pub fn consume(
         &mut self,
         name: &str,

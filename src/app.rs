@@ -4,6 +4,7 @@
 //! starts it again, and what is recorded goes on.
 
 pub mod dev;
+mod late;
 pub mod source_filter;
 
 use std::net::SocketAddr;
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{self, Api};
 use crate::auth::Authenticator;
 use crate::config::{Config, ConfigError};
+use crate::health::{self, Health};
 use crate::notify::Notifier;
 use crate::queue::{QueueService, Taskcluster};
 use crate::router::{Parts, Router};
@@ -28,6 +30,7 @@ use crate::server::serve;
 use crate::store::Store;
 use crate::telemetry::metrics::BrokerGauges;
 use crate::telemetry::{Metrics, Traces};
+use late::Late;
 
 /// An orderly stop takes at most so long; then the process ends all the same, and what is pending goes on at the next start.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -50,27 +53,36 @@ pub async fn run_router(config: Config, stop: CancellationToken) -> anyhow::Resu
     let traces = Traces::start(&config.telemetry, "router")?;
     let listener = listen("api.listen", config.api.listen).await?;
     println!("listening on http://{}", listener.local_addr()?);
+    tracing::info!(address = %listener.local_addr()?, "router started");
+    let health = Health::default();
+    let late = Late::new(health.clone());
+    let routes = late.routes().merge(health.routes()).merge(metrics.routes());
+    if closed {
+        tracing::warn!("[auth] names no client: hooks fire, and the API refuses everybody");
+    }
+    // A standby answers for its health too.
+    let server = tokio::spawn(serve(listener, routes, stop.clone()));
     let store = tokio::select! {
-        store = open_store(&config) => store?,
+        store = open_store(&config, health.clone()) => store?,
         () = stop.cancelled() => return Ok(()),
     };
     let transport = open_transport(&config, Path::new("."), "router")?;
+    let queue = Arc::new(queue);
     let role = RouterRole::start(
         &config,
-        store,
+        store.clone(),
         transport.clone(),
-        Arc::new(queue),
+        queue,
         key,
         authenticator,
         traces.tracing(),
     )
     .await?;
     let _beside = role.look_after(&config, &metrics, notifier);
-    if closed {
-        tracing::warn!("[auth] names no client: hooks fire, and the API refuses everybody");
-    }
-    tracing::info!(address = %listener.local_addr()?, "router started");
-    serve(listener, role.api.routes().merge(metrics.routes()), stop).await;
+    late.come(role.api.routes());
+    health.running(health::Parts { store, transport: transport.clone(), router: role.router.clone() });
+    // A panic of the server would have been its own end.
+    let _ = server.await;
     drained(async {
         role.stop().await;
         transport.close().await;
@@ -224,10 +236,11 @@ impl RouterRole {
     }
 }
 
-async fn open_store(config: &Config) -> anyhow::Result<Store> {
+async fn open_store(config: &Config, health: Health) -> anyhow::Result<Store> {
     let store = config.store.clone();
     tokio::task::spawn_blocking(move || {
         Store::open(&store, || {
+            health.standing_by();
             tracing::info!(path = %store.path.display(), "another router owns the store; standing by until it ends");
         })
     })

@@ -51,6 +51,13 @@ pub struct Config {
     pub role: Vec<RoleConfig>,
 }
 
+impl Config {
+    /// Whether the deployment's auth service is asked.
+    pub fn asks_taskcluster(&self) -> bool {
+        self.mode == Mode::Taskcluster
+    }
+}
+
 /// Where clients and their scopes are known.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -25,6 +25,7 @@ pub mod registry;
 mod retention;
 pub mod scheduler;
 mod submit;
+mod task_state;
 pub mod throttle;
 mod traces;
 pub mod trigger;
@@ -87,6 +88,8 @@ pub struct Config {
     pub messages_kept_days: u32,
     /// When the queue service has been down for so long, unrecorded messages go back to the broker and consuming stops.
     pub return_after_seconds: u64,
+    /// The exchanges' prefix on which the queue service tells what became of tasks; empty: nobody listens.
+    pub task_states: String,
     /// `[router.hook]`: the limits of each hook.
     pub hook: throttle::Config,
     /// `[router.schedule]`.
@@ -268,6 +271,7 @@ impl Router {
         inner.spawn(inner.clone().keep_retention());
         inner.spawn(inner.clone().keep_depths());
         inner.recover().await?;
+        inner.spawn(inner.clone().keep_task_states());
         inner.spawn(inner.clone().keep_topology());
         inner.spawn(inner.scheduler.clone().run());
         Ok(Router { inner })
@@ -336,6 +340,14 @@ impl Router {
     pub fn paused_for(&self, name: &HookName) -> Option<Duration> {
         let queue = naming::queue(&self.inner.config.user, &name.group, &name.id);
         self.inner.registry.get(&queue)?.shared.throttle.paused_for(Instant::now())
+    }
+
+    /// Whether the queue service works, as far as submissions have shown; asked anew while they show nothing.
+    pub async fn check_queue_service(&self) -> Result<(), String> {
+        if let gate::GateState::Closed { reason } = &*self.inner.gate.watch().borrow() {
+            return Err(reason.clone());
+        }
+        self.inner.queue.probe().await.map_err(|error| error.to_string())
     }
 
     /// For how long a hook's messages still wait because it has fired as often as it may; `None` if they do not.

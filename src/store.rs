@@ -9,12 +9,14 @@
 
 mod ancestor;
 mod audit;
+mod backup;
 mod binding;
 mod decision;
 mod epoch;
 mod figures;
 mod fire;
 mod hook;
+mod inspect;
 mod meta;
 mod notice;
 mod retention;
@@ -32,6 +34,7 @@ use serde::Deserialize;
 
 pub use ancestor::Ancestor;
 pub use audit::AuditRow;
+pub use backup::{backup, restore};
 pub use decision::DecisionRow;
 pub use figures::StoreFigures;
 pub use fire::{
@@ -39,6 +42,7 @@ pub use fire::{
     StoredTask,
 };
 pub use hook::{HookRow, NewHook, Saved, Tombstone};
+pub use inspect::{Inspection, inspect};
 pub use notice::{Failure, MailFigures, MailRow, NewNotice, Notice, RefusedBinding};
 pub use retention::{Horizon, Step};
 pub use schedule::{DueCursor, Moved, NewSchedule, ScheduleRow};
@@ -196,6 +200,11 @@ impl Store {
         })
         .await
         .map_err(|error| StoreError::Sqlite(error.to_string()))?
+    }
+
+    /// Whether a write reaches the disk.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        self.write(|w| meta::set(w.connection, "checked_at", &crate::router::now_ms().to_string())).await
     }
 
     /// What tells this store from every other, also from one made anew under the same path.

@@ -4,6 +4,8 @@
 
 #[path = "integration/api.rs"]
 mod api;
+#[path = "integration/backup.rs"]
+mod backup;
 #[path = "integration/cli.rs"]
 mod cli;
 #[path = "integration/clients.rs"]
@@ -14,12 +16,24 @@ mod closed_router;
 mod cron_dialect;
 #[path = "integration/dead_letters.rs"]
 mod dead_letters;
+#[path = "integration/deployment.rs"]
+mod deployment;
 #[path = "integration/described.rs"]
 mod described;
 #[path = "integration/dev.rs"]
 mod dev;
+#[path = "integration/doctor.rs"]
+mod doctor;
+#[path = "integration/events.rs"]
+mod events;
+#[path = "integration/health.rs"]
+mod health;
+#[path = "integration/import.rs"]
+mod import;
 #[path = "integration/limits.rs"]
 mod limits;
+#[path = "integration/listener.rs"]
+mod listener;
 #[path = "integration/local.rs"]
 mod local;
 #[path = "integration/mail.rs"]
@@ -40,3 +54,5 @@ mod road;
 mod schedule;
 #[path = "integration/system.rs"]
 mod system;
+#[path = "integration/tracing.rs"]
+mod tracing;

@@ -49,7 +49,11 @@ fn last_fire(name: &HookName, fire: &FireRow) -> Value {
         "taskCreateTime": time(fire.fired_at),
         "result": if failed { "error" } else { "success" },
         "error": if failed { fire.error.clone().unwrap_or_default() } else { String::new() },
-        "taskState": if fire.state == FireState::Success { "unscheduled" } else { fire.state.as_str() },
+        "taskState": match (fire.state, &fire.task_state) {
+            (FireState::Success, Some(state)) => state,
+            (FireState::Success, None) => "unscheduled",
+            (state, _) => state.as_str(),
+        },
     })
 }
 

@@ -17,6 +17,7 @@ use super::{RouterRole, build_bridge, drained, listen, open_store, open_transpor
 use crate::api::local_only;
 use crate::auth::Authenticator;
 use crate::config::{Config, ConfigError, loopback_only};
+use crate::health::{self, Health};
 use crate::hook::HookFile;
 use crate::queue::{Taskcluster, local};
 use crate::server::serve;
@@ -71,7 +72,8 @@ pub async fn run(mut config: Config, options: Options, stop: CancellationToken) 
     let transport = open_transport(&config, data, "dev")?;
     config.bridge.spool.path = data.join("spool.db");
     let bridge = build_bridge(&config, transport.clone(), traces.tracing())?;
-    let store = open_store(&config).await?;
+    let health = Health::default();
+    let store = open_store(&config, health.clone()).await?;
     let recorder = local::LocalQueue::open(local::Config {
         data: local::Data::File(data.join("queue.db")),
         credentials: None,
@@ -95,12 +97,15 @@ pub async fn run(mut config: Config, options: Options, stop: CancellationToken) 
     let example = example_hook(&role, &config.pulse.user).await?;
 
     greet(address, data, &secret_path, &secret, &example);
+    let (store, router) = (role.store.clone(), role.router.clone());
+    health.running(health::Parts { store, transport: transport.clone(), router });
     let routes = role
         .api
         .routes()
         .merge(bridge.routes())
         .merge(recorder.routes())
         .merge(metrics.routes())
+        .merge(health.routes())
         .layer(axum::middleware::from_fn(local_only::local_only));
     // The local queue is served until the router has let go of it.
     let served = CancellationToken::new();

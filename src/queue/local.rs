@@ -186,13 +186,23 @@ impl Inner {
                 head.headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
             hawk::payload_matches(hash, content_type, body).map_err(Problem::unauthenticated)?;
         }
-        match claim.ext.authorized_scopes {
-            Some(scopes) if !scopes.is_empty() => Ok((claim.client_id.into_owned(), scopes)),
-            _ => Err(Problem::new(
+        Ok((claim.client_id.into_owned(), claim.ext.authorized_scopes.unwrap_or_default()))
+    }
+
+    /// The same for a call that makes something.
+    fn authorize(
+        &self,
+        head: &http::request::Parts,
+        body: &[u8],
+    ) -> Result<(String, Vec<String>), answer::Problem> {
+        let (client, scopes) = self.authenticate(head, body)?;
+        if self.client.is_some() && scopes.is_empty() {
+            return Err(answer::Problem::new(
                 403,
                 "InsufficientScopes",
                 "this stand-in takes tasks only from calls with authorizedScopes: a router that submits with all of its own scopes would let every hook do what it may do itself",
-            )),
+            ));
         }
+        Ok((client, scopes))
     }
 }

@@ -17,6 +17,8 @@ impl Counters {
     /// The counters of the source by this name.
     pub fn new(source: &str) -> Self {
         let source = source.to_owned();
+        // Counted where the spool is emptied, by name; made here so that it is told from the start.
+        drop(counter!("pulsehook_bridge_unspooled_total", "source" => source.clone()));
         Self {
             published: counter!("pulsehook_bridge_published_total", "source" => source.clone()),
             repeats: counter!("pulsehook_bridge_repeats_total", "source" => source.clone()),

@@ -78,12 +78,14 @@ pub async fn run_router(config: Config, stop: CancellationToken) -> anyhow::Resu
         traces.tracing(),
     )
     .await?;
-    let _beside = role.look_after(&config, &metrics, notifier);
+    let mut beside = role.look_after(&config, &metrics, notifier);
     late.come(role.api.routes());
     health.running(health::Parts { store, transport: transport.clone(), router: role.router.clone() });
     // A panic of the server would have been its own end.
     let _ = server.await;
     drained(async {
+        // A mail that is under way goes out again, with the same id, at the next start.
+        beside.shutdown().await;
         role.stop().await;
         transport.close().await;
         role.close_store().await;

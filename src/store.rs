@@ -17,8 +17,10 @@ mod figures;
 mod fire;
 mod hook;
 mod inspect;
+mod mail;
 mod meta;
 mod notice;
+mod refused_binding;
 mod retention;
 mod schedule;
 mod schema;
@@ -43,7 +45,9 @@ pub use fire::{
 };
 pub use hook::{HookRow, NewHook, Saved, Tombstone};
 pub use inspect::{Inspection, inspect};
-pub use notice::{Failure, MailFigures, MailRow, NewNotice, Notice, RefusedBinding};
+pub use mail::{MailFigures, MailRow};
+pub use notice::{Failure, NewNotice, Notice};
+pub use refused_binding::RefusedBinding;
 pub use retention::{Horizon, Step};
 pub use schedule::{DueCursor, Moved, NewSchedule, ScheduleRow};
 

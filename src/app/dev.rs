@@ -93,7 +93,7 @@ pub async fn run(mut config: Config, options: Options, stop: CancellationToken) 
     )
     .await?;
     let notifier = config.notify.notifier(&config.queue)?;
-    let _beside = role.look_after(&config, &metrics, notifier);
+    let mut beside = role.look_after(&config, &metrics, notifier);
     let example = example_hook(&role, &config.pulse.user).await?;
 
     greet(address, data, &secret_path, &secret, &example);
@@ -115,6 +115,7 @@ pub async fn run(mut config: Config, options: Options, stop: CancellationToken) 
         failed = bridge.failed() => Err(anyhow::anyhow!(failed)),
     };
     drained(async {
+        beside.shutdown().await;
         bridge.stop().await;
         role.stop().await;
         served.cancel();

@@ -199,8 +199,9 @@ mod tests {
         }
     }
 
-    #[test]
-    fn without_tls_only_this_machine_is_spoken_to_and_passwords_are_never_shown() {
+    // Connections' pool lives in a runtime.
+    #[tokio::test]
+    async fn without_tls_only_this_machine_is_spoken_to_and_passwords_are_never_shown() {
         for good in
             ["smtps://mail.example.com", "smtp://mail.example.com:2587", "smtp+plain://127.0.0.1:2525"]
         {
@@ -220,8 +221,8 @@ mod tests {
         assert!(error.to_string().contains("smtp_password"), "{error}");
     }
 
-    #[test]
-    fn a_mail_is_one_plain_text_to_one_recipient_whatever_the_words_are() {
+    #[tokio::test]
+    async fn a_mail_is_one_plain_text_to_one_recipient_whatever_the_words_are() {
         let smtp = Smtp::new(&config("smtps://mail.example.com")).unwrap();
         let mail = Mail {
             to: "o@example.com".into(),

@@ -95,7 +95,7 @@ fn about(hook: &HookName, kind: Kind, example: &Example, root_url: &str) -> Stri
         let _ = writeln!(text, "Exchange:     {}", line(&example.exchange));
         let _ = writeln!(text, "Pattern:      {}", line(&example.routing_key));
         if !root.is_empty() {
-            let _ = writeln!(text, "Bindings:     {root}/api/hooks/v1/hooks/{}/{id}/bindings", hook.group);
+            let _ = writeln!(text, "Bindings:     {root}/hooks/{}/{id}", hook.group);
         }
         return text;
     }
@@ -110,7 +110,7 @@ fn about(hook: &HookName, kind: Kind, example: &Example, root_url: &str) -> Stri
         let _ = writeln!(text, "Task id:      {task_id}");
         if !root.is_empty() {
             let _ =
-                writeln!(text, "On record:    {root}/api/hooks/v1/hooks/{}/{id}/fires/{task_id}", hook.group);
+                writeln!(text, "On record:    {root}/hooks/{}/{id}/fires/{task_id}", hook.group);
         }
         let _ = writeln!(text, "Show it:      pulsehook dead show {hook} {task_id}");
         let _ = writeln!(text, "Try again:    pulsehook dead requeue {hook} {task_id}");
@@ -204,7 +204,7 @@ mod tests {
             "Message:      github.push  Bcc: x on exchange/pulsehook/v1/webhook",
             "Message id:   github-1",
             "17 bytes, SHA-256 abab",
-            "https://hooks.example.com/api/hooks/v1/hooks/ci/a%2Fb/fires/bJjtJ_-IQg6szLKlrxfq7g",
+            "https://hooks.example.com/hooks/ci/a%2Fb/fires/bJjtJ_-IQg6szLKlrxfq7g",
             "pulsehook dead requeue ci/a/b bJjtJ_-IQg6szLKlrxfq7g",
             "Correct the template",
             "each 12 hours",

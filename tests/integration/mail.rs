@@ -2,11 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::{get, post};
+use axum::{Json, Router};
 use futures_util::future::join_all;
 use harness::{Process, eventually, free_port};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use super::metrics::{Reading, read_metrics};
 use super::python::{python, script};
@@ -127,7 +133,7 @@ async fn failures_by_the_thousand_are_one_mail_and_a_later_digest_also_over_a_re
     let body = first["body"].as_str().unwrap();
     for part in [
         "task.payload.rev",
-        "https://hooks.example.com/api/hooks/v1/hooks/ci/broken/fires/",
+        "https://hooks.example.com/hooks/ci/broken/fires/",
         "8 bytes, SHA-256 ",
         "github.push",
         "What to do:",
@@ -232,4 +238,46 @@ async fn a_mail_server_that_is_away_or_refuses_holds_up_nothing_and_mail_goes_ou
         .await
         .unwrap()
         .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_notify_service_of_a_deployment_is_asked_with_the_credentials_of_the_queue() {
+    type Asked = Arc<Mutex<Vec<(String, Value)>>>;
+    async fn email(State(asked): State<Asked>, headers: HeaderMap, body: Json<Value>) -> (StatusCode, Json<Value>) {
+        let signed = headers["authorization"].to_str().unwrap().to_owned();
+        let mut asked = asked.lock().unwrap();
+        asked.push((signed, body.0));
+        // Busy at first; then it takes the mail.
+        match asked.len() {
+            1 => (StatusCode::SERVICE_UNAVAILABLE, Json(json!({}))),
+            _ => (StatusCode::OK, Json(json!({}))),
+        }
+    }
+    let asked = Asked::default();
+    let routes = Router::new()
+        .route("/api/queue/v1/ping", get(async || Json(json!({ "alive": true }))))
+        .route("/api/notify/v1/email", post(email))
+        .with_state(asked.clone());
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(pulsehook::server::serve(listener, routes, CancellationToken::new()));
+
+    let rabbit = shared_rabbit().await;
+    rabbit.add_vhost("notify").await.unwrap();
+    let config = "[auth]\nanonymous = [\"*\"]\n[notify]\ntaskcluster = true\nsettle_seconds = 0\n";
+    let variables = [("PULSEHOOK_QUEUE__ROOT_URL", url.as_str())];
+    let system = System::start_configured(&rabbit.url("notify"), config, &variables).await;
+    system.create_hook("ci/broken", &failing("push", "owner@example.com", broken_template)).await;
+    system.send_until_taken("push", "d-1", b"{\"n\": 1}").await;
+    let (signed, mail) = eventually(SOON, || async { asked.lock().unwrap().get(1).cloned() }).await;
+    assert!(signed.starts_with("Hawk id=\"pulsehook\""), "{signed}");
+    assert_eq!(mail["address"], "owner@example.com");
+    assert_eq!(mail["subject"], "[pulsehook] ci/broken: its task template fails");
+    // Markdown: all of it is one block, so that nobody's words become markup.
+    assert!(mail["content"].as_str().unwrap().lines().all(|line| line.starts_with("    ")), "{mail}");
+    eventually(SOON, || async {
+        let reading = read_metrics(&system, &system.metrics_url()).await;
+        (reading.value("pulsehook_mail_total", &[("outcome", "sent")]) == Some(1.0)).then_some(())
+    })
+    .await;
 }

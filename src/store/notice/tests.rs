@@ -1,5 +1,5 @@
 use super::*;
-use crate::store::Config;
+use crate::store::{Config, MailFigures, MailRow, RefusedBinding};
 
 fn open(dir: &tempfile::TempDir) -> Store {
     Store::open(&Config { path: dir.path().join("s.db") }, || panic!("nobody else holds the lock")).unwrap()

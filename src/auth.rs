@@ -4,7 +4,7 @@
 //! the auth service of a Taskcluster deployment (`taskcluster`), which is asked about each call. `open` is for
 //! `pulsehook dev` alone and cannot be configured.
 //!
-//! Promises: a signed call is good once (a replay within the clock's tolerance is refused); a payload hash that
+//! Promises: a signed call is good once (a replay within the clock's tolerance is refused, see `nonce`); a payload hash that
 //! is sent is checked against the raw body; nothing about a signed call is cached, so a revocation counts at
 //! once; no access token, MAC or certificate reaches a log, an error or an answer. That the auth service cannot
 //! be reached is told apart from a refusal: the caller is not at fault and may come back.

@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use http::StatusCode;
+use ring::digest::{Context, SHA256};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -298,10 +298,18 @@ fn body_key(source: &Source, event: &Event) -> Key {
 
 /// SHA-256 over parts, each with its length, so that no two lists of parts are alike.
 pub fn hash(parts: &[&[u8]]) -> Key {
-    let mut hash = Sha256::new();
+    // ring is several times as fast as sha2 over a body where the processor has no SHA instructions.
+    let mut hash = Context::new(&SHA256);
     for part in parts {
-        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(&(part.len() as u64).to_be_bytes());
         hash.update(part);
     }
-    hash.finalize().into()
+    bytes_of(&hash.finish())
+}
+
+/// The bytes of a SHA-256 digest.
+pub(crate) fn bytes_of(digest: &ring::digest::Digest) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(digest.as_ref());
+    bytes
 }

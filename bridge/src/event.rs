@@ -9,9 +9,8 @@ use pulse::naming::routing_key;
 use pulse::trace::{self, TraceContext, Tracing};
 use pulse::{Headers, Message, Properties};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
-use crate::accept::hash;
+use crate::accept::{bytes_of, hash};
 use crate::body::Payload;
 use crate::place::{Request, header_text};
 use crate::refusal::Refusal;
@@ -104,7 +103,7 @@ pub fn read(
     let key = routing_key(
         [source.name.as_str(), name.as_str()].into_iter().chain(words.iter().map(String::as_str)),
     );
-    let digest: [u8; 32] = Sha256::digest(&payload.json).into();
+    let digest = bytes_of(&ring::digest::digest(&ring::digest::SHA256, &payload.json));
     let sent = headers.get(trace::HEADER).and_then(|value| TraceContext::parse(value.to_str().ok()?));
     let (context, parent) = tracing.enter(sent);
     let message_id = match &delivery {

@@ -13,6 +13,9 @@ use crate::auth::service::{Limits, Service};
 use crate::auth::signer::Signer;
 use crate::hook::HookName;
 
+/// A call that takes longer has failed: longer than the router waits for a trigger's outcome (a minute), or takes for anything.
+const CALL_TIME: Duration = Duration::from_secs(90);
+
 /// Answers beyond this are not read.
 const MAX_ANSWER: usize = 64 << 20;
 
@@ -55,7 +58,7 @@ pub(super) fn client_of(root_url: &str, prefix: &str) -> anyhow::Result<Client> 
     let service = Service::new(
         root_url,
         Limits {
-            call: Duration::from_secs(60),
+            call: CALL_TIME,
             connect: Duration::from_secs(10),
             idle: Duration::from_secs(30),
             concurrency: 8,

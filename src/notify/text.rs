@@ -109,8 +109,7 @@ fn about(hook: &HookName, kind: Kind, example: &Example, root_url: &str) -> Stri
     if let Some(task_id) = &example.task_id {
         let _ = writeln!(text, "Task id:      {task_id}");
         if !root.is_empty() {
-            let _ =
-                writeln!(text, "On record:    {root}/hooks/{}/{id}/fires/{task_id}", hook.group);
+            let _ = writeln!(text, "On record:    {root}/hooks/{}/{id}/fires/{task_id}", hook.group);
         }
         let _ = writeln!(text, "Show it:      pulsehook dead show {hook} {task_id}");
         let _ = writeln!(text, "Try again:    pulsehook dead requeue {hook} {task_id}");

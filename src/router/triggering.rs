@@ -176,8 +176,9 @@ impl Triggered {
             if let Some(outcome) = self.recorded().await? {
                 return Ok(outcome);
             }
-            // Its messages wait for somebody to end that, and nobody should have to wait with them.
-            if self.hook.hook.paused == Some(true) {
+            // Its messages wait until somebody ends that, or longer than this caller would: nobody should have to wait with them.
+            let rests = self.hook.shared.throttle.paused_for(tokio::time::Instant::now());
+            if self.hook.hook.paused == Some(true) || rests.is_some_and(|rest| rest > wait) {
                 return Ok(Outcome::Unknown);
             }
             match tokio::time::timeout_at(deadline, self.waiter.next()).await {

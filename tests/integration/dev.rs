@@ -76,7 +76,12 @@ async fn it_is_open_to_this_machine_and_to_no_web_page() {
     assert_eq!(plain.status, 400);
     let answer = http.get(&hooks).await.unwrap();
     assert_eq!(answer.status, 200);
-    assert!(answer.headers.keys().all(|name| !name.as_str().starts_with("access-control")));
+    let ask = [("origin", "http://evil.example"), ("access-control-request-method", "PUT")];
+    let asked = http.call("OPTIONS", &format!("{hooks}/a/b"), &ask, "").await.unwrap();
+    assert_eq!(asked.status, 403);
+    for headers in [&answer.headers, &asked.headers] {
+        assert!(headers.keys().all(|name| !name.as_str().starts_with("access-control")), "{headers:?}");
+    }
     process.stop().await.unwrap();
 
     let mut other = Process::new("dev", BINARY).arg("dev").arg("--listen").arg("0.0.0.0:0");

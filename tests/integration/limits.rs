@@ -1,6 +1,6 @@
 //! What keeps hooks from harming themselves and others: the guard against loops, the rate limit, the circuit breaker.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use harness::eventually;
 use pulse::{Amqp, Message, Properties, Transport as _};
@@ -176,9 +176,14 @@ async fn a_mended_hook_rests_no_longer_and_a_deletion_counts_what_waited() {
 
     assert_eq!(system.http.json("POST", &url, &breakable()).await.unwrap().status, 200);
     pause("again").await;
-    for number in 0..WAITING {
+    for number in 1..WAITING {
         publish(&publisher, format!("break.waiting{number}"), json!({})).await;
     }
+    // A trigger waits with them, its caller does not.
+    let asked = Instant::now();
+    let trigger = system.http.json("POST", &format!("{url}/trigger?wait=20"), &json!({})).await.unwrap();
+    assert!(trigger.json()["taskId"].is_string(), "{}", trigger.json());
+    assert!(asked.elapsed() < Duration::from_secs(15), "{:?}", asked.elapsed());
     assert_eq!(system.http.call("DELETE", &url, &[], "").await.unwrap().status, 200);
     let audit = api(&system, "/hooks/breaker/hook/audit").await;
     let newest = &audit["audit"][0];

@@ -245,7 +245,11 @@ async fn a_mail_server_that_is_away_or_refuses_holds_up_nothing_and_mail_goes_ou
 #[tokio::test(flavor = "multi_thread")]
 async fn the_notify_service_of_a_deployment_is_asked_with_the_credentials_of_the_queue() {
     type Asked = Arc<Mutex<Vec<(String, Value)>>>;
-    async fn email(State(asked): State<Asked>, headers: HeaderMap, body: Json<Value>) -> (StatusCode, Json<Value>) {
+    async fn email(
+        State(asked): State<Asked>,
+        headers: HeaderMap,
+        body: Json<Value>,
+    ) -> (StatusCode, Json<Value>) {
         let signed = headers["authorization"].to_str().unwrap().to_owned();
         let mut asked = asked.lock().unwrap();
         asked.push((signed, body.0));

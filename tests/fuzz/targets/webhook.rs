@@ -70,7 +70,9 @@ fn config(provider: &str) -> bridge::Config {
         provider = (provider)
         secrets = ["unused"]
     };
-    section["source"] = toml::Value::Array(vec![toml::Value::Table(source)]);
+    if let Some(section) = section.as_table_mut() {
+        section.insert("source".into(), vec![source].into());
+    }
     section.try_into().expect("the section is complete")
 }
 

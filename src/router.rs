@@ -6,6 +6,7 @@
 //!
 //! Everything that is recorded and not ended when the process stops, however it stops, is found at the next start.
 
+pub mod activity;
 mod again;
 mod ancestry;
 pub mod decide;
@@ -16,8 +17,10 @@ pub mod identity;
 mod intake;
 mod keeper;
 mod load;
+pub mod looking;
 mod outcome;
 mod process;
+pub mod recent;
 pub mod registry;
 mod retention;
 pub mod scheduler;
@@ -143,6 +146,8 @@ struct Inner {
     submitter: submit::Submitter,
     events: events::Events,
     waiters: Arc<waiters::Waiters>,
+    recent: Arc<recent::Recent>,
+    activity: activity::Activity,
     /// The sink of every hook's consumer.
     deliveries: mpsc::Sender<Delivery>,
     /// Whether messages are taken from the broker.
@@ -213,6 +218,8 @@ impl Router {
             submitter: submit::Submitter::new(parts.router.submissions_per_hook as usize, settled),
             events: Default::default(),
             waiters: Default::default(),
+            recent: Default::default(),
+            activity: Default::default(),
             deliveries,
             taking: watch::Sender::new(Taking::Yes),
             epoch_base: parts.store.begin_epochs(now_ms()).await?,

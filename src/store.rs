@@ -14,6 +14,7 @@ mod decision;
 mod epoch;
 mod fire;
 mod hook;
+mod looking;
 mod meta;
 mod retention;
 mod schedule;
@@ -36,6 +37,7 @@ pub use fire::{
     StoredTask,
 };
 pub use hook::{HookRow, NewHook, Saved, Tombstone};
+pub use looking::{DecisionEntry, Happened, HookEntry, LastOutcome};
 pub use retention::{Horizon, Step};
 pub use schedule::{DueCursor, Moved, NewSchedule, ScheduleRow};
 

@@ -14,6 +14,7 @@ use super::Inner;
 use super::ancestry::{self, Causes};
 use super::decide::{Decision, Event, FiredBy};
 use super::identity::{Identity, Repeat, identify};
+use super::recent::{PER_HOOK, Seen};
 use super::registry::LiveHook;
 use super::scheduler::Waited;
 use super::submit::{Submission, error_json};
@@ -84,6 +85,7 @@ impl Inner {
             };
             let Some(recorded) = self.record_all(&hook, &entries).await else { return fires };
             pulse::crash::point("router.recorded");
+            self.note_seen(&hook, now, &items, &entries, &recorded);
             let mut again = Vec::new();
             for ((item, entry), recorded) in items.into_iter().zip(entries.iter()).zip(recorded) {
                 match (entry, recorded) {
@@ -189,6 +191,44 @@ impl Inner {
             .await
     }
 
+    /// Counts what was decided, and remembers the newest of it for whoever looks on.
+    fn note_seen(
+        &self,
+        hook: &LiveHook,
+        at: i64,
+        items: &[Item],
+        entries: &[Entry],
+        recorded: &[Option<Recorded>],
+    ) {
+        let passed = entries.iter().filter(|entry| matches!(entry, Entry::Decision(..))).count() as u32;
+        let ended = |recorded: &&Option<Recorded>| {
+            matches!(recorded, Some(Recorded::New { ended_seq: Some(_), .. }))
+        };
+        let dead = recorded.iter().filter(ended).count() as u32;
+        self.activity.count(at, |minute| {
+            minute.messages += items.len() as u32;
+            minute.passed += passed;
+            minute.dead += dead;
+        });
+        let skipped = match self.recent.is_watched() {
+            true => 0,
+            false => items.len().saturating_sub(PER_HOOK),
+        };
+        let batch = items.iter().zip(entries).zip(recorded).skip(skipped);
+        let seen = batch.map(|((item, entry), recorded)| {
+            let (outcome, reason, task_id) = match entry {
+                Entry::Decision(row, task_id) => (row.outcome.clone(), row.reason.clone(), task_id),
+                Entry::Fire(fire) => {
+                    let (outcome, reason) = fired(fire, recorded.as_ref());
+                    (outcome, reason, &fire.task_id)
+                }
+            };
+            let message = item.delivery.message.clone();
+            Seen { seq: 0, at, message, outcome, reason, task_id: task_id.clone() }
+        });
+        self.recent.add(hook.incarnation, seen);
+    }
+
     /// Commits the entries, however long the store takes to accept them. `None` when it is closed.
     async fn record_all(&self, hook: &LiveHook, entries: &Arc<Vec<Entry>>) -> Option<Vec<Option<Recorded>>> {
         loop {
@@ -217,6 +257,17 @@ impl Inner {
             }
         }
     }
+}
+
+/// A fire, in a word and in a sentence.
+fn fired(fire: &NewFire, recorded: Option<&Recorded>) -> (String, String) {
+    if matches!(recorded, Some(Recorded::Known { .. })) {
+        return ("repeat".to_owned(), "This message has been seen before; it fires once.".to_owned());
+    }
+    let Some(error) = &fire.error else { return ("fire".to_owned(), "The hook fires.".to_owned()) };
+    let error: serde_json::Value = serde_json::from_str(error).unwrap_or_default();
+    let text = |key: &str| error[key].as_str().unwrap_or_default().to_owned();
+    (text("code"), text("message"))
 }
 
 /// A defect of ours that a message provokes must not come back with that message for ever: it costs this one, with a reason.

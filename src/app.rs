@@ -86,7 +86,10 @@ pub async fn run_bridge(
                 .map_err(|error| vec![error.to_string()])
                 .and_then(|config| bridge.reload(&config.bridge))
             {
-                Ok(()) => tracing::info!("sources and secrets read anew"),
+                Ok(()) => {
+                    tracing::info!("sources and secrets read anew");
+                    bridge.retry_refused().await;
+                }
                 Err(errors) => tracing::error!(
                     errors = errors.join("; "),
                     "the changed configuration is not usable; everything stays as it was"

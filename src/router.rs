@@ -19,6 +19,7 @@ mod keeper;
 mod load;
 pub mod looking;
 mod outcome;
+mod pace;
 mod process;
 pub mod recent;
 pub mod registry;
@@ -393,6 +394,7 @@ impl Inner {
         let shared = known.map(|known| known.shared.clone()).unwrap_or_default();
         if news {
             shared.throttle.reset();
+            shared.pace.reset();
         }
         match LiveHook::new(row, queue, shared) {
             Ok(hook) => self.registry.put(Arc::new(hook)),

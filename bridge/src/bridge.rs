@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use pulse::{TopologyError, Transport, naming};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::config::Config;
 use crate::limits::{Memory, PeerLimits};
@@ -234,6 +234,16 @@ impl Bridge {
     /// What lies in the spool; none if there is no spool.
     pub fn spooled(&self) -> Option<Contents> {
         self.shared.spool.as_ref().map(|spool| spool.contents((self.shared.now)().timestamp_millis()))
+    }
+
+    /// Has what the broker refused, and was set aside, tried once more: for after its cause was mended.
+    pub async fn retry_refused(&self) {
+        let Some(spool) = &self.shared.spool else { return };
+        match spool.restore().await {
+            Ok(0) => {}
+            Ok(events) => info!(events, "events that the broker had refused are tried once more"),
+            Err(error) => warn!(%error, "events that the broker refused stay set aside"),
+        }
     }
 
     /// Takes over the sources (with their secrets, read anew) and providers of a changed configuration, for every request

@@ -60,7 +60,7 @@ pub struct Contents {
     pub bytes: u64,
     /// Age of the oldest, in seconds.
     pub oldest_seconds: u64,
-    /// Events that the broker will never take; they are kept for a person to look at.
+    /// Events that the broker did not take and that were set aside, until [`Spool::restore`].
     pub refused: u64,
     /// Keys whose events are being held back by coalescing.
     pub held: u64,
@@ -242,6 +242,15 @@ impl Spool {
     pub async fn refuse(&self, source: &str, id: i64, reason: String) -> Result<(), SpoolError> {
         let (reply, answer) = oneshot::channel();
         self.ask(Job::Refuse { source: source.to_owned(), id, reason, reply }, answer).await?
+    }
+
+    /// Has every event that was set aside wait for the broker once more, behind those that do; returns how many.
+    ///
+    /// # Errors
+    /// See [`SpoolError`]; then they stay where they are.
+    pub async fn restore(&self) -> Result<u64, SpoolError> {
+        let (reply, answer) = oneshot::channel();
+        self.ask(Job::Restore { reply }, answer).await?
     }
 
     fn reserve(&self, source: &str, message: &Message, now: i64) -> Result<u64, SpoolError> {

@@ -128,7 +128,7 @@ impl Inner {
             (self.clone(), hook.clone(), message.clone(), task_id.to_owned());
         let decided = self
             .deciders
-            .run(move || {
+            .run(false, move || {
                 let context = inner.context(&hook.name, &message).ok_or(
                     "the stored trigger does not carry this router's mark; was keys.task_id changed?",
                 )?;

@@ -1,4 +1,6 @@
 //! Threads that decide: filter and render, apart from the event loop and with room for deep templates.
+//!
+//! One of them is only for hooks that keep exceeding their limits (see `pace`), and only it takes their messages.
 
 use std::sync::{Arc, Mutex};
 
@@ -15,45 +17,54 @@ type Job = Box<dyn FnOnce() + Send>;
 /// A handle to the threads, which end when it is dropped.
 pub struct Deciders {
     jobs: std::sync::mpsc::Sender<Job>,
+    slow: std::sync::mpsc::Sender<Job>,
 }
 
 impl Deciders {
     /// Starts the threads.
     pub fn start() -> std::io::Result<Self> {
-        let (jobs, waiting) = std::sync::mpsc::channel::<Job>();
-        let waiting = Arc::new(Mutex::new(waiting));
         let threads =
             std::thread::available_parallelism().map_or(AT_LEAST, |cores| cores.get().max(AT_LEAST));
+        let (jobs, waiting) = std::sync::mpsc::channel::<Job>();
+        let waiting = Arc::new(Mutex::new(waiting));
         for number in 0..threads {
-            let waiting = waiting.clone();
-            std::thread::Builder::new().name(format!("decider-{number}")).stack_size(STACK).spawn(
-                move || {
-                    loop {
-                        let job = match waiting.lock() {
-                            Ok(waiting) => waiting.recv(),
-                            Err(_) => return,
-                        };
-                        match job {
-                            // A panic costs its batch, whose messages are retried, not the thread.
-                            Ok(job) => drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(job))),
-                            Err(_) => return,
-                        }
-                    }
-                },
-            )?;
+            spawn(format!("decider-{number}"), waiting.clone())?;
         }
-        Ok(Self { jobs })
+        let (slow, waiting) = std::sync::mpsc::channel::<Job>();
+        spawn("decider-slow".to_owned(), Arc::new(Mutex::new(waiting)))?;
+        Ok(Self { jobs, slow })
     }
 
     /// Runs a job on one of the threads. `None` when it panicked or the threads are gone. The number of jobs that wait is
-    /// bounded by the intake, which bounds the batches under way.
-    pub async fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    /// bounded by the intake, which bounds the batches under way. `slow`: on the thread of slow hooks.
+    pub async fn run<T: Send + 'static>(
+        &self,
+        slow: bool,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
         let (reply, answer) = oneshot::channel();
-        self.jobs
-            .send(Box::new(move || {
-                let _ = reply.send(job());
-            }))
-            .ok()?;
+        let jobs = if slow { &self.slow } else { &self.jobs };
+        jobs.send(Box::new(move || {
+            let _ = reply.send(job());
+        }))
+        .ok()?;
         answer.await.ok()
     }
+}
+
+fn spawn(name: String, waiting: Arc<Mutex<std::sync::mpsc::Receiver<Job>>>) -> std::io::Result<()> {
+    std::thread::Builder::new().name(name).stack_size(STACK).spawn(move || {
+        loop {
+            let job = match waiting.lock() {
+                Ok(waiting) => waiting.recv(),
+                Err(_) => return,
+            };
+            match job {
+                // A panic costs its batch, whose messages are retried, not the thread.
+                Ok(job) => drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(job))),
+                Err(_) => return,
+            }
+        }
+    })?;
+    Ok(())
 }

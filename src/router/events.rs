@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use pulse::{Message, Properties, PublishError, naming};
-use serde_json::json;
+use serde::Serialize;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -99,26 +99,42 @@ impl Inner {
     }
 }
 
+/// The body of a fire event.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Body<'a> {
+    hook_group_id: &'a str,
+    hook_id: &'a str,
+    outcome: &'a str,
+    task_id: &'a str,
+    fired_by: &'a str,
+    fired_at: String,
+    message_id: Option<&'a str>,
+    exchange: &'a str,
+    routing_key: &'a str,
+    attempts: u32,
+    error: Option<serde_json::Value>,
+}
+
 /// The message for an ended fire; `None` when its hook is no longer known.
 fn event(user: &str, summary: &FireSummary) -> Option<Message> {
     let (group, id) = summary.hook.as_ref()?;
     let fire = &summary.fire;
     let outcome = fire.state.as_str();
-    let error: serde_json::Value =
-        fire.error.as_deref().and_then(|error| serde_json::from_str(error).ok()).unwrap_or_default();
-    let body = json!({
-        "hookGroupId": group,
-        "hookId": id,
-        "outcome": outcome,
-        "taskId": fire.task_id,
-        "firedBy": fire.fired_by,
-        "firedAt": super::from_ms(fire.fired_at).to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
-        "messageId": fire.message_id,
-        "exchange": fire.exchange,
-        "routingKey": fire.routing_key,
-        "attempts": fire.attempts,
-        "error": error,
-    });
+    let body = Body {
+        hook_group_id: group,
+        hook_id: id,
+        outcome,
+        task_id: &fire.task_id,
+        fired_by: &fire.fired_by,
+        fired_at: super::from_ms(fire.fired_at).to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
+        message_id: fire.message_id.as_deref(),
+        exchange: &fire.exchange,
+        routing_key: &fire.routing_key,
+        attempts: fire.attempts,
+        error: fire.error.as_deref().and_then(|error| serde_json::from_str(error).ok()),
+    };
+    let body = serde_json::to_vec(&body).ok()?;
     Some(Message {
         exchange: naming::exchange(user, "fire"),
         routing_key: naming::routing_key([outcome, group, id]),
@@ -128,6 +144,6 @@ fn event(user: &str, summary: &FireSummary) -> Option<Message> {
             content_type: Some("application/json".into()),
             headers: Default::default(),
         },
-        body: Bytes::from(body.to_string()),
+        body: Bytes::from(body),
     })
 }

@@ -7,7 +7,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit, Mac};
 use pulse::Message;
-use sha2::{Digest, Sha256};
+use ring::digest::{Context, SHA256};
+use sha2::Sha256;
 
 /// What two deliveries of one event have in common.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,13 +75,14 @@ pub fn identify(message: &Message, user: &str, random: impl FnOnce() -> [u8; 16]
 
 /// SHA-256 over the parts, each with its length in front so that no two lists of parts meet; the first 16 bytes.
 fn digest(parts: &[&[u8]]) -> [u8; 16] {
-    let mut hash = Sha256::new();
+    // Over whole bodies, where ring is several times as fast as sha2 on processors without SHA instructions.
+    let mut hash = Context::new(&SHA256);
     for part in parts {
-        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(&(part.len() as u64).to_be_bytes());
         hash.update(part);
     }
     let mut out = [0; 16];
-    out.copy_from_slice(&hash.finalize()[..16]);
+    out.copy_from_slice(&hash.finish().as_ref()[..16]);
     out
 }
 

@@ -7,6 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use pulse::Delivery;
 use tokio::sync::mpsc;
@@ -34,18 +35,27 @@ struct Waiting {
     deliveries: VecDeque<Delivery>,
     batches: usize,
     in_ring: bool,
-    /// The rate limit holds it up; somebody will say when that is over.
+    /// The rate limit or its pace holds it up; somebody will say when that is over.
     held: bool,
 }
 
 /// What the intake hears from the rest of the router.
 pub(super) enum Heard {
-    /// A batch of this queue is done.
-    Batch(Arc<str>),
+    /// A batch of this queue is done; these messages of it are still to be decided, and the hook rests before.
+    Batch { queue: Arc<str>, rest: Rest },
     /// Fires of this queue have ended, after it had been full.
     Room(Arc<str>),
-    /// The rate limit lets this queue go on.
+    /// The rate limit, or its pace, lets this queue go on.
     Leave(Arc<str>),
+}
+
+/// What a batch leaves behind.
+#[derive(Default)]
+pub(super) struct Rest {
+    /// Messages that it did not come to.
+    pub undecided: Vec<Delivery>,
+    /// For how long the hook is not to be decided.
+    pub pause: Duration,
 }
 
 pub(super) struct Intake {
@@ -114,10 +124,17 @@ impl Intake {
 
     fn hear(&mut self, heard: Heard) {
         let queue = match heard {
-            Heard::Batch(queue) => {
+            Heard::Batch { queue, rest } => {
                 self.batches -= 1;
                 if let Some(waiting) = self.hooks.get_mut(&queue) {
                     waiting.batches -= 1;
+                    for delivery in rest.undecided.into_iter().rev() {
+                        waiting.deliveries.push_front(delivery);
+                    }
+                    if !rest.pause.is_zero() && !waiting.held {
+                        waiting.held = true;
+                        call_back(&self.inner, &self.heard, &queue, Instant::now() + rest.pause);
+                    }
                 }
                 queue
             }
@@ -177,10 +194,16 @@ impl Intake {
                     continue;
                 }
             }
-            if waiting.batches >= BATCHES_PER_HOOK {
+            let pace = &hook.shared.pace;
+            let (batches, most) = match (pace.is_slow(), pace.is_new()) {
+                (true, _) => (1, 1),
+                (_, true) => (1, BATCH),
+                _ => (BATCHES_PER_HOOK, BATCH),
+            };
+            if waiting.batches >= batches || waiting.held {
                 continue;
             }
-            let count = waiting.deliveries.len().min(BATCH).min(room.max(1));
+            let count = waiting.deliveries.len().min(most).min(room.max(1));
             if count == 0 {
                 continue;
             }
@@ -203,11 +226,11 @@ impl Intake {
         let reserved = batch.len();
         inner.load.reserve(&hook, reserved);
         self.inner.tasks.spawn(async move {
-            let fires = inner.process(hook.clone(), batch).await;
+            let (fires, rest) = inner.process(hook.clone(), batch).await;
             hook.shared.throttle.give_back(reserved - fires.min(reserved));
             inner.load.release(&hook, reserved - fires.min(reserved), 0, &heard);
             // The intake ends before its tasks when the router stops.
-            let _ = heard.send(Heard::Batch(queue));
+            let _ = heard.send(Heard::Batch { queue, rest });
         });
     }
 }
@@ -226,12 +249,7 @@ fn leave(
         Ok(count) => Some(count),
         Err(Held::Rate(until)) => {
             waiting.held = true;
-            let (heard, queue) = (heard.clone(), queue.clone());
-            inner.spawn(async move {
-                tokio::time::sleep_until(until).await;
-                // The intake ends before its tasks when the router stops.
-                let _ = heard.send(Heard::Leave(queue));
-            });
+            call_back(inner, heard, queue, until);
             None
         }
         Err(Held::Trial) => {
@@ -247,4 +265,14 @@ fn leave(
             None
         }
     }
+}
+
+/// Lets the intake hear at that moment that the queue may go on.
+fn call_back(inner: &Inner, heard: &mpsc::UnboundedSender<Heard>, queue: &Arc<str>, at: Instant) {
+    let (heard, queue) = (heard.clone(), queue.clone());
+    inner.spawn(async move {
+        tokio::time::sleep_until(at).await;
+        // The intake ends before its tasks when the router stops.
+        let _ = heard.send(Heard::Leave(queue));
+    });
 }

@@ -4,17 +4,19 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use pulse::{Delivery, Message};
 
+mod seen;
+
 use super::Inner;
 use super::ancestry::{self, Causes};
 use super::decide::{Decision, Event, FiredBy};
 use super::identity::{Identity, Repeat, identify};
-use super::recent::{PER_HOOK, Seen};
+use super::intake::Rest;
 use super::registry::LiveHook;
 use super::scheduler::Waited;
 use super::submit::{Submission, error_json};
@@ -25,6 +27,12 @@ use crate::store::{DecisionRow, NewFire, PendingFire, Recorded};
 
 /// A store that refuses (a full disk, say) is asked again this often; the messages stay unacknowledged meanwhile.
 const STORE_RETRY: Duration = Duration::from_secs(1);
+
+/// A batch that has been deciding for longer lets others go first.
+const TURN: Duration = Duration::from_millis(50);
+
+/// A decision that takes so long counts as one that exceeds a limit: a usual one takes less than a millisecond.
+const LONG: Duration = Duration::from_millis(250);
 
 /// What is known of a message besides itself.
 pub(super) struct MessageContext {
@@ -63,9 +71,15 @@ struct Item {
 }
 
 impl Inner {
-    /// Takes a batch through to its acks. Answers how many fires it made that are now under way.
-    pub(super) async fn process(self: &Arc<Self>, hook: Arc<LiveHook>, deliveries: Vec<Delivery>) -> usize {
+    /// Takes a batch through to its acks. Answers how many fires it made that are now under way, and what it leaves to others:
+    /// when a decision took long, the rest of the batch waits for its turn again.
+    pub(super) async fn process(
+        self: &Arc<Self>,
+        hook: Arc<LiveHook>,
+        deliveries: Vec<Delivery>,
+    ) -> (usize, Rest) {
         let mut fires = 0;
+        let mut rest = Rest::default();
         let mut items: Vec<Item> = deliveries
             .into_iter()
             .map(|delivery| {
@@ -78,12 +92,14 @@ impl Inner {
             let now = super::now_ms();
             let keys = items.iter().map(|item| item.delivery.message.routing_key.as_str());
             let causes = self.causes(&hook, keys).await;
-            let entries = match self.decide_all(&hook, &items, causes, now).await {
-                Some(entries) => Arc::new(entries),
+            let (entries, took) = match self.decide_all(&hook, &items, causes, now).await {
+                Some((entries, took)) => (Arc::new(entries), took),
                 // The deciders are gone: the process is stopping, the messages go back.
-                None => return fires,
+                None => return (fires, rest),
             };
-            let Some(recorded) = self.record_all(&hook, &entries).await else { return fires };
+            rest.undecided.extend(items.drain(entries.len()..).map(|item| item.delivery));
+            rest.pause = rest.pause.max(hook.shared.pace.rest(took));
+            let Some(recorded) = self.record_all(&hook, &entries).await else { return (fires, rest) };
             pulse::crash::point("router.recorded");
             self.note_seen(&hook, now, &items, &entries, &recorded);
             let mut again = Vec::new();
@@ -137,17 +153,18 @@ impl Inner {
             }
             items = again;
         }
-        fires
+        (fires, rest)
     }
 
     /// Decides on one of the decider threads: rendering is CPU work, and a hostile template must not hold up the event loop.
+    /// Ends with the first decision that exceeds a limit, or when its time is over; answers at least one entry, and how long it took.
     async fn decide_all(
         self: &Arc<Self>,
         hook: &Arc<LiveHook>,
         items: &[Item],
         causes: Causes,
         now: i64,
-    ) -> Option<Vec<Entry>> {
+    ) -> Option<(Vec<Entry>, Duration)> {
         let messages = items.iter().map(|item| {
             let task_id = self.task_ids.task_id(hook.incarnation, &item.identity.id, item.occurrence);
             (&*item.delivery.message, task_id)
@@ -162,71 +179,50 @@ impl Inner {
             })
             .collect();
         let (inner, hook) = (self.clone(), hook.clone());
+        let slow = hook.shared.pace.is_slow();
         self.deciders
-            .run(move || {
-                inputs
-                    .into_iter()
-                    .map(|(message, identity, occurrence, generation, redelivered)| {
-                        let task_id = inner.task_ids.task_id(hook.incarnation, &identity.id, occurrence);
-                        let epoch = inner.epoch(generation);
-                        let base = NewFire {
-                            incarnation: hook.incarnation,
-                            version: hook.version,
-                            task_id,
-                            occurrence,
-                            fired_by: FiredBy::PulseMessage.as_str(),
-                            fired_at: now,
-                            epoch,
-                            digest: identity.digest,
-                            redelivered,
-                            message,
-                            task: None,
-                            error: None,
-                            cause: None,
-                        };
-                        decide_guarded(&inner, &hook, base, waited.as_ref(), &causes)
-                    })
-                    .collect()
+            .run(slow, move || {
+                let started = Instant::now();
+                let mut entries = Vec::with_capacity(inputs.len());
+                for (message, identity, occurrence, generation, redelivered) in inputs {
+                    let task_id = inner.task_ids.task_id(hook.incarnation, &identity.id, occurrence);
+                    let epoch = inner.epoch(generation);
+                    let base = NewFire {
+                        incarnation: hook.incarnation,
+                        version: hook.version,
+                        task_id,
+                        occurrence,
+                        fired_by: FiredBy::PulseMessage.as_str(),
+                        fired_at: now,
+                        epoch,
+                        digest: identity.digest,
+                        redelivered,
+                        message,
+                        task: None,
+                        error: None,
+                        cause: None,
+                    };
+                    let before = Instant::now();
+                    let (entry, exceeded) = decide_guarded(&inner, &hook, base, waited.as_ref(), &causes);
+                    entries.push(entry);
+                    let exceeded = exceeded || before.elapsed() > LONG;
+                    inner.note_pace(&hook, exceeded);
+                    if exceeded || started.elapsed() > TURN {
+                        break;
+                    }
+                }
+                (entries, started.elapsed())
             })
             .await
     }
 
-    /// Counts what was decided, and remembers the newest of it for whoever looks on.
-    fn note_seen(
-        &self,
-        hook: &LiveHook,
-        at: i64,
-        items: &[Item],
-        entries: &[Entry],
-        recorded: &[Option<Recorded>],
-    ) {
-        let passed = entries.iter().filter(|entry| matches!(entry, Entry::Decision(..))).count() as u32;
-        let ended = |recorded: &&Option<Recorded>| {
-            matches!(recorded, Some(Recorded::New { ended_seq: Some(_), .. }))
-        };
-        let dead = recorded.iter().filter(ended).count() as u32;
-        self.activity.count(at, |minute| {
-            minute.messages += items.len() as u32;
-            minute.passed += passed;
-            minute.dead += dead;
-        });
-        let skipped = match self.recent.is_watched() {
-            true => 0,
-            false => items.len().saturating_sub(PER_HOOK),
-        };
-        let batch = items.iter().zip(entries).zip(recorded).skip(skipped);
-        let seen = batch.map(|((item, entry), recorded)| {
-            let (outcome, reason, task_id) = match entry {
-                Entry::Decision(row, task_id) => (row.outcome.clone(), row.reason.clone(), task_id),
-                Entry::Fire(fire) => {
-                    let (outcome, reason) = fired(fire, recorded.as_ref());
-                    (outcome, reason, &fire.task_id)
-                }
-            };
-            let message = item.delivery.message.clone();
-            Seen { seq: 0, at, message, outcome, reason, task_id: task_id.clone() }
-        });
-        self.recent.add(hook.incarnation, seen);
+    fn note_pace(&self, hook: &LiveHook, exceeded: bool) {
+        let pace = &hook.shared.pace;
+        if exceeded && pace.exceeded() {
+            tracing::warn!(hook = %hook.name, "it exceeds its limits: its messages go one by one until it keeps them");
+        } else if !exceeded && pace.within() {
+            tracing::info!(hook = %hook.name, "it keeps its limits again");
+        }
     }
 
     /// Commits the entries, however long the store takes to accept them. `None` when it is closed.
@@ -259,17 +255,8 @@ impl Inner {
     }
 }
 
-/// A fire, in a word and in a sentence.
-fn fired(fire: &NewFire, recorded: Option<&Recorded>) -> (String, String) {
-    if matches!(recorded, Some(Recorded::Known { .. })) {
-        return ("repeat".to_owned(), "This message has been seen before; it fires once.".to_owned());
-    }
-    let Some(error) = &fire.error else { return ("fire".to_owned(), "The hook fires.".to_owned()) };
-    let error: serde_json::Value = serde_json::from_str(error).unwrap_or_default();
-    let text = |key: &str| error[key].as_str().unwrap_or_default().to_owned();
-    (text("code"), text("message"))
-}
-
+/// Answers what is to be recorded, and whether a limit was exceeded.
+///
 /// A defect of ours that a message provokes must not come back with that message for ever: it costs this one, with a reason.
 fn decide_guarded(
     inner: &Inner,
@@ -277,14 +264,14 @@ fn decide_guarded(
     base: NewFire,
     waited: Option<&Waited>,
     causes: &Causes,
-) -> Entry {
+) -> (Entry, bool) {
     let attempt = std::panic::AssertUnwindSafe(|| decide_one(inner, hook, base.clone(), waited, causes));
     std::panic::catch_unwind(attempt).unwrap_or_else(|_| {
         let error = error_json(
             "internal-error",
             "pulsehook failed while it decided about this message; please report it",
         );
-        Entry::Fire(NewFire { error: Some(error), ..base })
+        (Entry::Fire(NewFire { error: Some(error), ..base }), false)
     })
 }
 
@@ -294,12 +281,10 @@ fn decide_one(
     base: NewFire,
     waited: Option<&Waited>,
     causes: &Causes,
-) -> Entry {
+) -> (Entry, bool) {
     let Some(context) = inner.context(&hook.name, &base.message) else {
-        return Entry::Decision(
-            decision(&base, "untrusted-trigger", UNTRUSTED.to_owned(), None),
-            base.task_id,
-        );
+        let row = decision(&base, "untrusted-trigger", UNTRUSTED.to_owned(), None);
+        return (Entry::Decision(row, base.task_id), false);
     };
     let task_id = context.task_id.unwrap_or(base.task_id);
     // Only what happened by itself can go on by itself.
@@ -321,7 +306,7 @@ fn decide_one(
         tracing::debug!(hook = %hook.name, %reason, "did not fire");
         let detail = serde_json::json!({ "scheduledFor": moment }).to_string();
         let row = decision(&base, "stale-schedule", reason, Some(detail));
-        return Entry::Decision(row, base.task_id);
+        return (Entry::Decision(row, base.task_id), false);
     }
     let decision_made = match hook.rules(&inner.config.limits, &inner.config.workers) {
         Err(error) => {
@@ -336,7 +321,8 @@ fn decide_one(
             now: super::from_ms(base.fired_at),
         }),
     };
-    match decision_made {
+    let exceeded = decision_made.exceeded_limits();
+    let entry = match decision_made {
         Decision::Fire { .. } if cause.is_some_and(|cause| cause.refusal.is_some()) => {
             let reason = cause.and_then(|cause| cause.refusal.clone()).unwrap_or_default();
             tracing::warn!(hook = %hook.name, reason, "a loop was stopped");
@@ -360,7 +346,8 @@ fn decide_one(
             };
             Entry::Decision(decision(&base, other.outcome(), reason, detail), base.task_id)
         }
-    }
+    };
+    (entry, exceeded)
 }
 
 const UNTRUSTED: &str = "The message is on the trigger exchange but was not written by the router.";

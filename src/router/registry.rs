@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use pulse::BindingHealth;
 
 use super::decide::{Limits, Rules};
+use super::pace::Pace;
 use super::throttle::Throttle;
 use crate::hook::{Hook, HookName};
 use crate::store::HookRow;
@@ -40,6 +41,8 @@ pub struct Shared {
     pub full: AtomicBool,
     /// How fast it may fire.
     pub throttle: Throttle,
+    /// How fast it is decided.
+    pub pace: Pace,
 }
 
 impl LiveHook {

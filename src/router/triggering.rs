@@ -93,7 +93,8 @@ impl Router {
     /// Compiles a hook, where there is room for it and nobody waits behind it.
     pub async fn check(&self, hook: Hook) -> Result<Result<Hook, Vec<Problem>>, StoreError> {
         let limits = self.inner.config.limits.clone();
-        let compiled = self.inner.deciders.run(move || Rules::compile(&hook, &limits).map(|_| hook)).await;
+        let compiled =
+            self.inner.deciders.run(false, move || Rules::compile(&hook, &limits).map(|_| hook)).await;
         // The threads end with the router.
         compiled.ok_or(StoreError::Closed)
     }
@@ -139,7 +140,7 @@ impl Inner {
         payload: &Bytes,
     ) -> Result<(), TriggerError> {
         let (inner, hook, payload) = (self.clone(), hook.clone(), payload.clone());
-        let checked = self.deciders.run(move || {
+        let checked = self.deciders.run(false, move || {
             match hook.rules(&inner.config.limits, &inner.config.workers) {
                 Ok(rules) => rules.check_payload(&payload),
                 // The decision says so, and it is on record.

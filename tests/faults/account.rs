@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -107,6 +108,39 @@ async fn look(deployment: &mut Deployment, fault: &str, ledger: &Ledger) -> anyh
         }),
         doubled: with(|sent, found| found.tasks + found.dead > usize::from(sent.fires)),
         recovery: arrivals.values().map(|times| longest_gap(times)).max().unwrap_or_default(),
+    })
+}
+
+/// What became of the moments of a hook that fires by time, whatever struck meanwhile.
+pub async fn moments(
+    deployment: &mut Deployment,
+    hook: &str,
+    moments: &[DateTime<Utc>],
+) -> anyhow::Result<Row> {
+    // The message id of a scheduled fire ends in its moment: schedule-<incarnation>-<moment>.
+    let moment = |id: &Value| -> Option<DateTime<Utc>> {
+        id.as_str()?.strip_prefix("schedule-")?.split_once('-')?.1.parse().ok()
+    };
+    let mut found: BTreeMap<DateTime<Utc>, usize> = BTreeMap::new();
+    let tasks = deployment.tasks().await?;
+    let tasks = tasks.iter().filter_map(|task| moment(&task["task"]["payload"]["message"]));
+    tasks.for_each(|moment| *found.entry(moment).or_default() += 1);
+    let made = found.len();
+    let letters = deployment.dead_letters().await?;
+    let dead: Vec<_> = letters.iter().filter_map(|letter| moment(&letter["messageId"])).collect();
+    dead.iter().for_each(|moment| *found.entry(*moment).or_default() += 1);
+    let with = |wanted: fn(usize) -> bool| -> Vec<String> {
+        let matching = moments.iter().filter(|moment| wanted(found.get(moment).copied().unwrap_or(0)));
+        matching.map(|moment| format!("{hook} at {moment}")).collect()
+    };
+    Ok(Row {
+        fault: "all of these, for what is due by time".to_owned(),
+        events: moments.len(),
+        tasks: made,
+        dead: dead.len(),
+        lost: with(|count| count == 0),
+        doubled: with(|count| count > 1),
+        recovery: Duration::ZERO,
     })
 }
 

@@ -57,5 +57,5 @@ pub async fn all(rabbit: &Rabbit, vhost: &str) -> anyhow::Result<Vec<Row>> {
         all.queue.start().await.map(drop)
     })
     .await?;
-    Ok(lane.finish())
+    lane.finish().await
 }

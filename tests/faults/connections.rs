@@ -74,5 +74,5 @@ pub async fn all(rabbit: &Rabbit, vhost: &str) -> anyhow::Result<Vec<Row>> {
         Ok(())
     })
     .await?;
-    Ok(lane.finish())
+    lane.finish().await
 }

@@ -60,7 +60,7 @@ pub async fn all(rabbit: &Rabbit, vhost: &str) -> anyhow::Result<Vec<Row>> {
     let tasks = lane.deployment.tasks().await?;
     let tasks = tasks.iter().filter_map(|task| task["taskId"].as_str().map(ToOwned::to_owned)).collect();
     events.all_told(tasks).await?;
-    Ok(lane.finish())
+    lane.finish().await
 }
 
 async fn crash(all: &mut Deployment, role: Role, point: &str) -> anyhow::Result<()> {

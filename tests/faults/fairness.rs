@@ -52,6 +52,57 @@ async fn a_quiet_hook_does_not_wait_for_the_backlog_of_another() {
     assert!(times[QUIET - 1] < AT_MOST, "{times:?}");
 }
 
+/// Messages for a hook whose every render is stopped at its limit of time.
+const HOSTILE: usize = 300;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hook_that_exceeds_its_limits_slows_only_itself() {
+    let rabbit = shared_rabbit().await;
+    rabbit.add_vhost("hostile").await.unwrap();
+    let mut all = Deployment::start(&rabbit, "hostile", &[]).await.unwrap();
+    let senders = Senders::new(&all).await.unwrap();
+    // Comparing them takes time exponential in their depth, and no fuel.
+    let grow = |name: &str| {
+        format!("{{% set {name} = [1] %}}{}", format!("{{% set {name} = [{name}, {name}] %}}").repeat(40))
+    };
+    let mut hostile = hook(&[(FOREIGN, "hostile.*")]);
+    hostile["task"]["payload"] = json!({ "never": format!("{}{}{{{{ x == y }}}}", grow("x"), grow("y")) });
+    all.create_hook("fair/hostile", &hostile).await;
+    let mut rendered = hook(&[(FOREIGN, "quiet.*")]);
+    // It renders in a worker process, too.
+    rendered["task"]["payload"]["line"] = json!("{{ '-' * 40 }}");
+    all.create_hook("fair/quiet", &rendered).await;
+    let mut events = FireEvents::subscribe(&senders.publisher).await.unwrap();
+    senders.burst("hostile", "h", HOSTILE, 0).await.unwrap();
+    events.next(|event| event["hookId"] == "hostile").await.unwrap();
+
+    let mut times = Vec::new();
+    for number in 0..QUIET {
+        let started = Instant::now();
+        senders.burst("quiet", &format!("q{number}"), 1, 0).await.unwrap();
+        events.next(|event| event["hookId"] == "quiet").await.unwrap();
+        times.push(started.elapsed());
+    }
+    times.sort_unstable();
+    println!(
+        "fairness: beside a hook whose every message exceeds its limits a quiet hook's message was a task after {:?} (median), {:?} (longest)",
+        times[QUIET / 2],
+        times[QUIET - 1]
+    );
+    assert!(times[QUIET - 1] < AT_MOST, "{times:?}");
+
+    // The hook is mended: what has not been tried yet becomes tasks, at full speed again, and what failed is on record.
+    let url = format!("{}/hooks/fair/hostile", all.api_url());
+    assert_eq!(all.http.json("POST", &url, &hook(&[(FOREIGN, "hostile.*")])).await.unwrap().status, 200);
+    let dead = format!("{}/dead-letters?limit=100", all.api_url());
+    harness::eventually(super::system::SOON, async || {
+        let tasks = all.count_tasks().await.ok()?;
+        let failed = all.http.get(&dead).await.ok()?.json()["deadLetters"].as_array()?.len();
+        (failed >= 1 && tasks + failed == HOSTILE + QUIET).then_some(())
+    })
+    .await;
+}
+
 /// The bound on all pending fires is reached, and nothing else arrives that would wake anybody.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_house_empties_by_itself() {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use harness::{Rabbit, eventually};
 use serde_json::json;
 
@@ -37,16 +38,28 @@ pub fn is_long() -> bool {
     std::env::var("PULSEHOOK_FAULTS").is_ok_and(|run| run == "long")
 }
 
+/// The hook that fires by time all the while.
+const SCHEDULED: &str = "storm/schedule";
+
+/// Seconds between its moments.
+const MOMENTS: i64 = 5;
+
+/// Ticks come each minute, and what was missed comes with the next one.
+const NEXT_TICK: Duration = Duration::from_secs(180);
+
 /// A deployment under traffic.
 pub struct Lane {
     pub deployment: Deployment,
     pub scale: Scale,
     pub senders: Senders,
     rows: Vec<Row>,
+    /// Since when there is a hook that fires by time.
+    scheduled: Option<DateTime<Utc>>,
 }
 
 impl Lane {
-    /// Starts a deployment on a virtual host that exists, with a hook for each entrance.
+    /// Starts a deployment on a virtual host that exists, with a hook for each entrance. In the long run every lane has one
+    /// that fires by time, too, else only the one that asks for it: to account for it costs a minute.
     pub async fn start(rabbit: &Rabbit, vhost: &str) -> anyhow::Result<Self> {
         let mut deployment = Deployment::start(rabbit, vhost, &[]).await?;
         let senders = Senders::new(&deployment).await?;
@@ -61,7 +74,9 @@ impl Lane {
             definition["filter"] = json!("payload.fires");
             deployment.create_hook(entrance.hook(), &definition).await;
         }
-        Ok(Self { deployment, scale: Scale::from_environment(), senders, rows: Vec::new() })
+        let scale = Scale::from_environment();
+        let lane = Self { deployment, scale, senders, rows: Vec::new(), scheduled: None };
+        Ok(if is_long() { lane.with_schedule().await } else { lane })
     }
 
     /// One row: events flow, the fault strikes and is over, events flow on, and all of them are accounted for.
@@ -89,8 +104,38 @@ impl Lane {
         Ok(())
     }
 
+    /// Adds a hook that fires by time, unless there is one.
+    pub async fn with_schedule(mut self) -> Self {
+        if self.scheduled.is_some() {
+            return self;
+        }
+        let mut definition = hook(&[]);
+        definition["schedule"] = json!([format!("*/{MOMENTS} * * * * *")]);
+        definition["catchUp"] = json!("all");
+        self.deployment.create_hook(SCHEDULED, &definition).await;
+        self.scheduled = Some(Utc::now());
+        self
+    }
+
     /// The rows, when nothing more is to come. Whatever had been doubled late would be seen now.
-    pub fn finish(self) -> Vec<Row> {
-        self.rows
+    pub async fn finish(mut self) -> anyhow::Result<Vec<Row>> {
+        if let Some(since) = self.scheduled {
+            let until = Utc::now();
+            let due = |second: i64| second % MOMENTS == 0;
+            let moments: Vec<DateTime<Utc>> = (since.timestamp() + 1..=until.timestamp())
+                .filter(|second| due(*second))
+                .filter_map(|second| DateTime::from_timestamp(second, 0))
+                .collect();
+            let started = tokio::time::Instant::now();
+            let row = loop {
+                let row = account::moments(&mut self.deployment, SCHEDULED, &moments).await?;
+                if row.lost.is_empty() || started.elapsed() > NEXT_TICK {
+                    break row;
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            };
+            self.rows.push(row);
+        }
+        Ok(self.rows)
     }
 }

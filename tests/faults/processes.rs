@@ -9,7 +9,7 @@ use super::system::SOON;
 
 /// Everything but the broker.
 pub async fn roles(rabbit: &Rabbit, vhost: &str) -> anyhow::Result<Vec<Row>> {
-    let mut lane = Lane::start(rabbit, vhost).await?;
+    let mut lane = Lane::start(rabbit, vhost).await?.with_schedule().await;
     lane.row("bridge: kill -9, restart", async |all, _| {
         all.bridge.kill9()?;
         all.bridge.start().await.map(drop)
@@ -77,7 +77,7 @@ pub async fn roles(rabbit: &Rabbit, vhost: &str) -> anyhow::Result<Vec<Row>> {
         all.router.start().await.map(drop)
     })
     .await?;
-    Ok(lane.finish())
+    lane.finish().await
 }
 
 /// A broker of its own.
@@ -137,5 +137,5 @@ pub async fn broker() -> anyhow::Result<Vec<Row>> {
         rabbit.restart().await
     })
     .await?;
-    Ok(lane.finish())
+    lane.finish().await
 }

@@ -160,6 +160,18 @@ impl Table {
         Ok(())
     }
 
+    /// Moves every refused event back to those that wait, behind them; returns what moved.
+    pub fn restore(&self) -> rusqlite::Result<Vec<Released>> {
+        self.connection.execute(
+            "INSERT INTO event (source, stored, size, exchange, routing_key, properties, body)
+             SELECT source, stored, size, exchange, routing_key, properties, body FROM refused ORDER BY id",
+            [],
+        )?;
+        let mut statement = self.connection.prepare_cached("DELETE FROM refused RETURNING source, size")?;
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, unsigned(row, 1)?)))?;
+        rows.collect()
+    }
+
     pub fn hold(&self, source: &str, key: &[u8; 32], message: &Message, due: i64) -> rusqlite::Result<()> {
         self.connection
             .prepare_cached(

@@ -23,6 +23,7 @@ pub enum Job {
     Refuse { source: String, id: i64, reason: String, reply: Reply<()> },
     Hold { source: String, key: [u8; 32], message: Message, due: i64, reply: Reply<()> },
     Release { now: i64, reply: Reply<()> },
+    Restore { reply: Reply<u64> },
 }
 
 /// What a request brought.
@@ -110,6 +111,7 @@ fn perform(table: &Table, job: &Job) -> rusqlite::Result<Outcome> {
             Outcome::Gone(table.remove(*id)?.into_iter().collect())
         }
         Job::Release { now, .. } => Outcome::Released(table.release(*now)?),
+        Job::Restore { .. } => Outcome::Released(table.restore()?),
     })
 }
 
@@ -128,12 +130,14 @@ fn answer(state: &mut State, job: Job, outcome: Outcome) {
             drop(reply.send(Ok(())));
         }
         (Job::Release { reply, .. }, Outcome::Released(released)) => {
-            for (source, size) in released {
-                *state.sources.entry(source).or_default() += 1;
-                state.events += 1;
-                state.bytes += size;
-            }
+            wait(state, released);
             drop(reply.send(Ok(())));
+        }
+        (Job::Restore { reply }, Outcome::Released(restored)) => {
+            let events = restored.len() as u64;
+            state.refused = state.refused.saturating_sub(events);
+            wait(state, restored);
+            drop(reply.send(Ok(events)));
         }
         (job, _) => fail(state, job, "a request and its outcome do not belong together"),
     }
@@ -153,6 +157,16 @@ fn fail(state: &mut State, job: Job, reason: &str) {
             drop(reply.send(Err(error)));
         }
         Job::Oldest { reply, .. } => drop(reply.send(Err(error))),
+        Job::Restore { reply } => drop(reply.send(Err(error))),
+    }
+}
+
+/// Counts events that now wait for the broker.
+fn wait(state: &mut State, events: Vec<Released>) {
+    for (source, size) in events {
+        *state.sources.entry(source).or_default() += 1;
+        state.events += 1;
+        state.bytes += size;
     }
 }
 

@@ -170,6 +170,12 @@ async fn an_event_that_alone_is_refused_is_set_aside_and_blocks_nobody() {
     assert_eq!(numbers(&broker, "ci"), [1, 3, 4, 5]);
     assert_eq!(bridge.spooled().unwrap().refused, 1);
     assert_eq!(send_number(&bridge, "ci", 6).await, 200);
+    // Its cause is mended, and the bridge told so.
+    *broker.poison.lock().unwrap() = None;
+    bridge.retry_refused().await;
+    assert_eq!(bridge.spooled().unwrap().refused, 0);
+    emptied(&bridge).await;
+    assert_eq!(numbers(&broker, "ci"), [1, 3, 4, 5, 6, 2]);
     bridge.stop().await;
 }
 

@@ -84,7 +84,7 @@ impl Decision {
         )
     }
 
-    /// Whether the hook ran into one of its limits; one that keeps doing so is to be slowed.
+    /// Whether the hook ran into one of its limits; one that keeps doing so is slowed.
     pub fn exceeded_limits(&self) -> bool {
         matches!(
             self,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use harness::{Proxy, Rabbit, RawMessage, RawPublisher};
-use pulse::{Event, PublishError};
+use pulse::{Binding, Event, PublishError};
 
 use crate::bench::*;
 
@@ -94,6 +94,36 @@ pub async fn exchange_deleted(rabbit: Arc<Rabbit>) {
     })
     .await;
     until(&mut deliveries, "after").await;
+    transport.close().await;
+}
+
+/// Half a minute with a few queues, and a busy machine.
+const REASSERTED: Duration = Duration::from_secs(120);
+
+/// Somebody else's exchange goes and is made again: nobody says so, and the binding is back all the same.
+pub async fn foreign_exchange_made_again(rabbit: Arc<Rabbit>) {
+    let name = "<<\"foreign\">>";
+    let make = format!(
+        "rabbit_exchange:declare(rabbit_misc:r(<<\"/\">>, exchange, {name}), topic, true, false, false, [], <<\"tests\">>)."
+    );
+    let delete =
+        format!("rabbit_exchange:delete(rabbit_misc:r(<<\"/\">>, exchange, {name}), false, <<\"tests\">>).");
+    rabbit.ctl(&["eval", &make]).await.unwrap();
+    let transport = connect(&rabbit.url("/"));
+    up(&*transport).await;
+    let mut spec = spec("foreign", "queue", &[]);
+    spec.bindings = vec![Binding { exchange: "foreign".into(), pattern: "#".into() }];
+    let health = transport.declare_queue(spec).await.unwrap();
+    assert!(health.iter().all(|binding| binding.error.is_none()), "{health:?}");
+    rabbit.ctl(&["eval", &delete]).await.unwrap();
+    rabbit.ctl(&["eval", &make]).await.unwrap();
+    let mut message = message("foreign", "after");
+    message.exchange = "foreign".into();
+    harness::eventually(REASSERTED, || async {
+        let published = transport.publish(&message, true).await;
+        published.ok().filter(|published| published.routed)
+    })
+    .await;
     transport.close().await;
 }
 

@@ -23,6 +23,7 @@ use crate::queue::{QueueService, Taskcluster};
 use crate::router::{Parts, Router};
 use crate::server::serve;
 use crate::store::Store;
+use crate::ui::{self, Ui};
 
 /// An orderly stop takes at most so long; then the process ends all the same, and what is pending goes on at the next start.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -46,15 +47,19 @@ pub async fn run_router(config: Config, stop: CancellationToken) -> anyhow::Resu
         () = stop.cancelled() => return Ok(()),
     };
     let transport = open_transport(&config, Path::new("."), "router")?;
+    let pages = Pages { bridge: ui::Bridge::at(&config.ui.bridge_status).map_err(anyhow::Error::msg)?, stop: stop.clone() };
     let role =
-        RouterRole::start(&config, store, transport.clone(), Arc::new(queue), key, authenticator).await?;
+        RouterRole::start(&config, store, transport.clone(), Arc::new(queue), key, authenticator, pages).await?;
     let mut routes = role.api.routes();
+    let mut pages = role.ui.routes().merge(role.ui.fallback());
     if open {
         tracing::warn!(
             "[auth] names nobody: the API is open to every program on this machine, and to nothing else"
         );
         routes = routes.layer(axum::middleware::from_fn(local_only::local_only));
+        pages = pages.layer(axum::middleware::from_fn(local_only::local_pages));
     }
+    let routes = routes.merge(pages);
     tracing::info!(address = %listener.local_addr()?, "router started");
     serve(listener, routes, stop).await;
     drained(async {
@@ -97,6 +102,16 @@ pub async fn run_bridge(
             }
         }
     };
+    let status = match config.bridge.status_listen {
+        Some(address) => Some(listen("bridge.status_listen", address).await?),
+        None => None,
+    };
+    let status_served = async {
+        match status {
+            Some(listener) => serve(listener, bridge.status_routes(), stop.clone()).await,
+            None => std::future::pending().await,
+        }
+    };
     let failed = async {
         start_bridge(&bridge).await;
         bridge.failed().await
@@ -104,6 +119,7 @@ pub async fn run_bridge(
     let routes = bridge.routes().merge(bridge.health_routes());
     let ended = tokio::select! {
         () = serve(listener, routes, stop.clone()) => Ok(()),
+        () = status_served => Ok(()),
         failed = failed => Err(anyhow::anyhow!(failed)),
         () = reloading => Err(anyhow::anyhow!("no more signals arrive")),
     };
@@ -134,6 +150,13 @@ struct RouterRole {
     store: Store,
     router: Router,
     api: Api,
+    ui: Ui,
+}
+
+/// What the pages are given beside what the API has.
+struct Pages {
+    bridge: ui::Bridge,
+    stop: CancellationToken,
 }
 
 impl RouterRole {
@@ -144,7 +167,9 @@ impl RouterRole {
         queue: Arc<dyn QueueService>,
         task_id_key: Vec<u8>,
         authenticator: Authenticator,
+        pages: Pages,
     ) -> anyhow::Result<Self> {
+        let authenticator = Arc::new(authenticator);
         let router = Router::start(Parts {
             store: store.clone(),
             transport,
@@ -161,11 +186,23 @@ impl RouterRole {
             user: &config.pulse.user,
             store: store.clone(),
             router: router.clone(),
-            authenticator: Arc::new(authenticator),
+            authenticator: authenticator.clone(),
             task_id_key: &task_id_key,
         })
         .await?;
-        Ok(Self { api, store, router })
+        let ui = Ui::new(ui::Parts {
+            config: &config.ui,
+            root_url: &config.queue.root_url,
+            user: &config.pulse.user,
+            api: api.clone(),
+            store: store.clone(),
+            router: router.clone(),
+            authenticator,
+            task_id_key: &task_id_key,
+            bridge: pages.bridge,
+            stop: pages.stop,
+        })?;
+        Ok(Self { api, ui, store, router })
     }
 
     async fn stop(&self) {

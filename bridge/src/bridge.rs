@@ -17,8 +17,9 @@ use crate::once::{Key, Once};
 use crate::publisher::Publisher;
 use crate::source::{self, CompileFilter, Source, Sources};
 use crate::spool::{Bounds, Contents, Spool};
+use crate::status::{Deliveries, Status};
 use crate::window::Window;
-use crate::{clock, drain, health, webhook};
+use crate::{clock, drain, health, status, webhook};
 
 /// Recent requests that are remembered to answer repeats: about 500 bytes each.
 const MAX_RECENT: usize = 50_000;
@@ -73,6 +74,7 @@ pub(crate) struct Shared {
     pub max_body_bytes: usize,
     pub max_message_bytes: usize,
     pub read_timeout: Duration,
+    pub deliveries: Deliveries,
     pub now: Now,
 }
 
@@ -80,6 +82,12 @@ impl Shared {
     pub fn source(&self, name: &str) -> Option<Arc<Source>> {
         let sources = Arc::clone(&self.sources.read().unwrap_or_else(PoisonError::into_inner));
         sources.get(name).cloned()
+    }
+
+    /// Every source, in no order.
+    pub fn all_sources(&self) -> Vec<Arc<Source>> {
+        let sources = Arc::clone(&self.sources.read().unwrap_or_else(PoisonError::into_inner));
+        sources.values().cloned().collect()
     }
 
     /// Bodies that came lately, with the id of their message.
@@ -133,6 +141,7 @@ impl Bridge {
             max_body_bytes: config.max_body_bytes,
             max_message_bytes: config.max_message_bytes,
             read_timeout: Duration::from_secs(config.read_timeout_seconds),
+            deliveries: Deliveries::default(),
             now: outside.now,
         };
         Ok(Self {
@@ -229,6 +238,17 @@ impl Bridge {
     /// others of these names.
     pub fn health_routes(&self) -> Router {
         health::routes(Arc::clone(&self.shared))
+    }
+
+    /// `/__status__`: sources, their last deliveries and the spool, for a listener that strangers do not reach.
+    pub fn status_routes(&self) -> Router {
+        status::routes(Arc::clone(&self.shared))
+    }
+
+    /// How it is, as `/__status__` tells it, for whoever is in the same process; it may be asked as long as the bridge runs.
+    pub fn status(&self) -> impl Fn() -> Status + Send + Sync + 'static {
+        let shared = Arc::clone(&self.shared);
+        move || shared.status()
     }
 
     /// What lies in the spool; none if there is no spool.

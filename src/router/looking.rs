@@ -1,6 +1,7 @@
 //! The router as it looks to people: how it is, what its hooks saw lately, and what would become of a message.
 //!
-//! Nothing here changes anything. A preview runs the router's own code on the threads that decide.
+//! Nothing here changes anything. A preview runs the router's own code on the thread of slow hooks, where
+//! no message of another hook waits behind it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -139,7 +140,7 @@ impl Router {
         trial: Trial,
     ) -> Result<Result<Preview, Vec<Problem>>, StoreError> {
         let inner = self.inner.clone();
-        let looked = self.inner.deciders.run(move || inner.preview(&hook, &trial)).await;
+        let looked = self.inner.deciders.run(true, move || inner.preview(&hook, &trial)).await;
         // The threads end with the router.
         looked.ok_or(StoreError::Closed)
     }

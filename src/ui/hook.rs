@@ -134,7 +134,7 @@ pub(super) async fn show(visit: Visit) -> Result<Answer, Refusal> {
         "schedule": schedule(&visit, &row, &definition).await?,
         "filter": definition["filter"],
         "invalid": invalid,
-        "timeline": Value::Null,
+        "recent": Value::Null,
         "engine": parsed.ok().and_then(|hook| hook.template_engine),
     });
     if let Some(glance) = glance {
@@ -145,7 +145,7 @@ pub(super) async fn show(visit: Visit) -> Result<Answer, Refusal> {
         });
     }
     if reads {
-        values["timeline"] = timeline::entries(&visit, &row, RECENT, timeline::Cursor::default()).await?;
+        values["recent"] = timeline::entries(&visit, &row, RECENT, timeline::Cursor::default()).await?;
     }
     let frame = frame(&visit, &row, "").await?;
     Ok(Answer::page("hook.html", merged(values, frame)))
@@ -186,7 +186,7 @@ pub(super) async fn definition(visit: Visit) -> Result<Answer, Refusal> {
         }
         _ => {}
     }
-    let values = json!({ "code": code::shown(&document::to_file(&definition), "yaml") });
+    let values = json!({ "document": code::shown(&document::to_file(&definition), "yaml") });
     let frame = frame(&visit, &row, "definition").await?;
     Ok(Answer::page("definition.html", merged(values, frame)))
 }

@@ -77,10 +77,10 @@ fn notice(what: &str) -> Option<&'static str> {
 pub(super) fn respond(visit: &Visit, answer: Answer) -> Response {
     match answer {
         Answer::Page { status, template, values } => {
-            (status, html(&visit.ui, template, framed(visit, values))).into_response()
+            html(&visit.ui, status, template, framed(visit, values))
         }
         Answer::Part { template, values } => {
-            html(&visit.ui, template, merged(values, json!({ "token": visit.token() }))).into_response()
+            html(&visit.ui, StatusCode::OK, template, merged(values, json!({ "token": visit.token() })))
         }
         Answer::Redirect(to) => redirect(&to),
         Answer::Raw(response) => *response,
@@ -134,8 +134,7 @@ pub(super) fn refused(visit: &Visit, refusal: &Refusal) -> Response {
         }),
         Refusal::Fault { title, message, .. } => json!({ "title": title, "message": message }),
     };
-    let page = html(&visit.ui, "refused.html", framed(visit, values));
-    (refusal.status(), page).into_response()
+    html(&visit.ui, refusal.status(), "refused.html", framed(visit, values))
 }
 
 /// A refusal where it is not even known who asks.
@@ -147,14 +146,14 @@ pub(super) fn without_visitor(ui: &Ui, refusal: Refusal) -> Response {
     let values = json!({
         "title": title, "message": message, "assets": ui.inner.assets.addresses(), "version": env!("CARGO_PKG_VERSION"),
     });
-    let mut response = (refusal.status(), html(ui, "refused.html", values)).into_response();
+    let mut response = html(ui, refusal.status(), "refused.html", values);
     protect(response.headers_mut());
     response
 }
 
-fn html(ui: &Ui, template: &'static str, values: Value) -> Response {
+fn html(ui: &Ui, status: StatusCode, template: &'static str, values: Value) -> Response {
     match ui.inner.templates.render(template, values) {
-        Ok(text) => Html(text).into_response(),
+        Ok(text) => (status, Html(text)).into_response(),
         Err(error) => {
             tracing::error!(template, %error, "a page cannot be rendered");
             (StatusCode::INTERNAL_SERVER_ERROR, "This page failed; the router's log says why.").into_response()

@@ -5,12 +5,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::code;
-use super::explorer::path;
 use super::hook::named;
 use super::refusal::Refusal;
 use super::timeline::tone_of;
 use super::visit::Visit;
-use crate::hook::{Hook, HookName, parse_document};
+use crate::hook::{Hook, parse_document};
 use crate::router::decide::FiredBy;
 use crate::router::looking::Trial;
 use crate::store::HookRow;
@@ -181,9 +180,4 @@ pub(super) async fn preview(visit: &Visit, row: Option<&HookRow>, hook: &Hook) -
         "task": task,
         "message": shown,
     }))
-}
-
-/// Where a hook's form is that tries a message out.
-pub(super) fn try_path(name: &HookName, seq: u64) -> String {
-    format!("{}/edit?message=seen:{seq}", path(name))
 }

@@ -137,7 +137,7 @@ pub(super) async fn show(visit: Visit) -> Result<Answer, Refusal> {
     let number = |name: &str| visit.asked(name).and_then(|text| text.parse().ok());
     let cursor = Cursor { fire: number("f"), decision: number("d") };
     let values = json!({
-        "timeline": entries(&visit, &row, PAGE, cursor).await?,
+        "history": entries(&visit, &row, PAGE, cursor).await?,
         "only": visit.asked("only").unwrap_or_default(),
         "is_first": cursor.fire.is_none() && cursor.decision.is_none(),
     });

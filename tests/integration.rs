@@ -24,3 +24,5 @@ mod road;
 mod schedule;
 #[path = "integration/system.rs"]
 mod system;
+#[path = "integration/ui.rs"]
+mod ui;

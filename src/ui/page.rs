@@ -109,7 +109,7 @@ fn framed(visit: &Visit, values: Value) -> Value {
         "path": visit.uri.path(),
         "notice": visit.asked("done").and_then(notice),
         "assets": inner.assets.addresses(),
-        "version": env!("CARGO_PKG_VERSION"),
+        "product_version": env!("CARGO_PKG_VERSION"),
     });
     merged(values, frame)
 }
@@ -144,7 +144,7 @@ pub(super) fn without_visitor(ui: &Ui, refusal: Refusal) -> Response {
         Refusal::Fault { title, message, .. } => (*title, message.clone()),
     };
     let values = json!({
-        "title": title, "message": message, "assets": ui.inner.assets.addresses(), "version": env!("CARGO_PKG_VERSION"),
+        "title": title, "message": message, "assets": ui.inner.assets.addresses(), "product_version": env!("CARGO_PKG_VERSION"),
     });
     let mut response = html(ui, refusal.status(), "refused.html", values);
     protect(response.headers_mut());

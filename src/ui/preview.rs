@@ -12,6 +12,7 @@ use super::visit::Visit;
 use crate::hook::{Hook, parse_document};
 use crate::router::decide::FiredBy;
 use crate::router::looking::Trial;
+use crate::router::recent::Seen;
 use crate::store::HookRow;
 
 /// Messages to choose from.
@@ -36,11 +37,16 @@ pub(super) async fn of_hook(visit: &Visit, row: &HookRow) -> Result<Vec<Value>, 
     let inner = &visit.ui.inner;
     let recent = inner.router.recent(row.incarnation);
     let kept = recent.iter().filter(|seen| !seen.message.body.is_empty());
+    let fires = inner.store.fires(row.incarnation, None, CHOICES as u32).await?;
+    // One that fired goes by its fire, under which it outlives the memory.
+    let value = |seen: &Seen| match fires.iter().any(|fire| fire.task_id == seen.task_id) {
+        true => format!("fire:{}", seen.task_id),
+        false => format!("seen:{}", seen.seq),
+    };
     let mut choices: Vec<Value> = kept
         .clone()
-        .map(|seen| choice(format!("seen:{}", seen.seq), seen.at, &seen.message.routing_key, &seen.outcome))
+        .map(|seen| choice(value(seen), seen.at, &seen.message.routing_key, &seen.outcome))
         .collect();
-    let fires = inner.store.fires(row.incarnation, None, CHOICES as u32).await?;
     let others = fires.iter().filter(|fire| !kept.clone().any(|seen| seen.task_id == fire.task_id));
     choices.extend(
         others.map(|fire| {
@@ -48,6 +54,12 @@ pub(super) async fn of_hook(visit: &Visit, row: &HookRow) -> Result<Vec<Value>, 
         }),
     );
     choices.truncate(CHOICES);
+    let asked = visit.given("message").or(visit.asked("message")).filter(|asked| *asked != PASTED);
+    if let Some(asked) = asked
+        && !choices.iter().any(|choice| choice["value"] == asked)
+    {
+        choices.insert(0, json!({ "value": asked, "text": "the one that you came from" }));
+    }
     Ok(choices)
 }
 

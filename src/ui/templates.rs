@@ -98,7 +98,7 @@ mod tests {
     fn what_strangers_write_is_text() {
         let templates = Templates::new().unwrap();
         let hostile = "</title><script>alert(1)</script>\"'";
-        let values = json!({ "title": hostile, "message": hostile, "assets": { "style": "", "script": "", "icon": "" }, "version": "0" });
+        let values = json!({ "title": hostile, "message": hostile, "assets": { "style": "", "script": "", "icon": "" }, "product_version": "0" });
         let page = templates.render("refused.html", values).unwrap();
         assert!(!page.contains("<script>alert"), "{page}");
     }

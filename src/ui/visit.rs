@@ -209,7 +209,7 @@ impl Visit {
             headers: self.headers.clone(),
             source: self.source,
             params: BTreeMap::new(),
-            query: Vec::new(),
+            query: self.query.clone(),
             form: Vec::new(),
         }
     }

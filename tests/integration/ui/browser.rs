@@ -15,7 +15,8 @@ use harness::{Process, eventually, free_port};
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 
-use super::super::system::SOON;
+/// How long people wait for a page, at most.
+const SOON: Duration = Duration::from_secs(20);
 
 const TOOL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tools/axe");
 

@@ -47,9 +47,13 @@ pub async fn run_router(config: Config, stop: CancellationToken) -> anyhow::Resu
         () = stop.cancelled() => return Ok(()),
     };
     let transport = open_transport(&config, Path::new("."), "router")?;
-    let pages = Pages { bridge: ui::Bridge::at(&config.ui.bridge_status).map_err(anyhow::Error::msg)?, stop: stop.clone() };
+    let pages = Pages {
+        bridge: ui::Bridge::at(&config.ui.bridge_status).map_err(anyhow::Error::msg)?,
+        stop: stop.clone(),
+    };
     let role =
-        RouterRole::start(&config, store, transport.clone(), Arc::new(queue), key, authenticator, pages).await?;
+        RouterRole::start(&config, store, transport.clone(), Arc::new(queue), key, authenticator, pages)
+            .await?;
     let mut routes = role.api.routes();
     let mut pages = role.ui.routes().merge(role.ui.fallback());
     if open {

@@ -255,6 +255,7 @@ impl Router {
         inner.spawn(inner.clone().keep_gate());
         inner.spawn(inner.clone().keep_epoch());
         inner.spawn(inner.clone().keep_retention());
+        inner.spawn(inner.clone().remember_activity());
         inner.recover().await?;
         inner.spawn(inner.clone().keep_topology());
         inner.spawn(inner.scheduler.clone().run());

@@ -71,7 +71,10 @@ impl Config {
     /// Checks what only this module understands.
     pub fn check(&self) -> Result<(), String> {
         if !self.task_link.is_empty() && !self.task_link.contains("{taskId}") {
-            return Err(format!("ui.task_link = {:?}: it must have {{taskId}} in it, or be empty", self.task_link));
+            return Err(format!(
+                "ui.task_link = {:?}: it must have {{taskId}} in it, or be empty",
+                self.task_link
+            ));
         }
         if self.session_hours == 0 {
             return Err("ui.session_hours is 0; nobody could stay signed in".to_owned());
@@ -79,7 +82,9 @@ impl Config {
         for (option, value) in [("webhook_url", &self.webhook_url), ("bridge_status", &self.bridge_status)] {
             let usable = || url::Url::parse(value).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
             if !value.is_empty() && !usable() {
-                return Err(format!("ui.{option} = {value:?}: it must be an address as http://host:port, or empty"));
+                return Err(format!(
+                    "ui.{option} = {value:?}: it must be an address as http://host:port, or empty"
+                ));
             }
         }
         Ok(())
@@ -154,7 +159,9 @@ impl Ui {
         };
         let assets = assets::Assets::new();
         let inner = Inner {
-            sessions: session::Sessions::new(Duration::from_secs(u64::from(parts.config.session_hours) * 3600)),
+            sessions: session::Sessions::new(Duration::from_secs(
+                u64::from(parts.config.session_hours) * 3600,
+            )),
             form_key: visit::FormKey::new(parts.task_id_key),
             templates: templates::Templates::new()?,
             assets,

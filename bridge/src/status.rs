@@ -221,7 +221,11 @@ fn signature(scheme: &SignatureScheme) -> String {
             Part::Header(name) => format!("{{{name}}}"),
         })
         .collect();
-    format!("{algorithm} over {signed}, in {encoding}, as {}… in the header {}", scheme.prefix, headers.join(" or "))
+    format!(
+        "{algorithm} over {signed}, in {encoding}, as {}… in the header {}",
+        scheme.prefix,
+        headers.join(" or ")
+    )
 }
 
 impl Shared {

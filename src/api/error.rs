@@ -68,7 +68,7 @@ pub struct ApiError {
     message: String,
     faults: Vec<Problem>,
     retry_after: Option<Duration>,
-    request: RequestInfo,
+    request: Box<RequestInfo>,
 }
 
 /// What was asked: the method's name, its parameters and its body, for `requestInfo`.
@@ -113,7 +113,7 @@ impl ApiError {
             message: message.into(),
             faults: Vec::new(),
             retry_after: None,
-            request: RequestInfo::default(),
+            request: Box::default(),
         }
     }
 
@@ -146,7 +146,7 @@ impl ApiError {
 
     /// The same error with what was asked.
     pub(super) fn of(mut self, request: &RequestInfo) -> Self {
-        self.request = request.clone();
+        self.request = Box::new(request.clone());
         self
     }
 }

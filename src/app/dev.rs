@@ -85,9 +85,16 @@ pub async fn run(mut config: Config, options: Options, stop: CancellationToken) 
     }
     let pages = Pages { bridge: ui::Bridge::Here(Arc::new(bridge.status())), stop: stop.clone() };
     let everybody = Authenticator::open();
-    let role =
-        RouterRole::start(&config, store, transport.clone(), Arc::new(queue), key.into_bytes(), everybody, pages)
-            .await?;
+    let role = RouterRole::start(
+        &config,
+        store,
+        transport.clone(),
+        Arc::new(queue),
+        key.into_bytes(),
+        everybody,
+        pages,
+    )
+    .await?;
     let example = example_hook(&role, &config.pulse.user).await?;
 
     greet(address, data, &secret_path, &secret, &example);

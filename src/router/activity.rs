@@ -1,7 +1,10 @@
 //! What happened in each minute of the last day, counted as it happens: messages, fires, tasks, dead letters. What a restart
 //! forgets is counted again from the store, as far as that is on record.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{Inner, now_ms};
+use crate::store::{FireState, Happened};
 
 /// Minutes that are kept: a day, and the one that has just begun.
 pub const MINUTES: usize = 24 * 60 + 1;
@@ -70,6 +73,37 @@ impl Activity {
     }
 }
 
+/// Fires, and decisions, that are counted again after a restart: enough for a busy day, read in some hundred milliseconds.
+const COUNTED_AGAIN: u32 = 200_000;
+
+impl Inner {
+    /// Counts what happened before the start.
+    pub(super) async fn remember_activity(self: Arc<Self>) {
+        let started = now_ms();
+        match self.store.happened_since(started - MINUTES as i64 * MINUTE_MS, COUNTED_AGAIN).await {
+            Ok(happened) => self.activity.remember(&happened, started),
+            Err(error) => tracing::warn!(%error, "cannot read what happened before the start"),
+        }
+    }
+}
+
+impl Activity {
+    /// Counts what is on record from before `started`; what came after has been counted as it happened.
+    fn remember(&self, happened: &[Happened], started: i64) {
+        for (_, at, state) in happened.iter().filter(|(_, at, _)| *at < started) {
+            self.count(*at, |minute| {
+                minute.messages += 1;
+                match state {
+                    None => minute.passed += 1,
+                    Some(FireState::Success) => minute.tasks += 1,
+                    Some(FireState::Dead | FireState::Dropped) => minute.dead += 1,
+                    Some(FireState::Pending | FireState::Cancelled) => {}
+                }
+            });
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,7 +120,11 @@ mod tests {
         activity.count(day + 10 * MINUTE_MS, |minute| minute.dead += 1);
         assert_eq!(activity.last(day + 10 * MINUTE_MS, 1)[0], Minute { dead: 1, ..Minute::default() });
         activity.count(5 * MINUTE_MS, |minute| minute.messages += 1);
+        let now = day + 10 * MINUTE_MS;
+        activity
+            .remember(&[(1, now - MINUTE_MS, Some(FireState::Success)), (2, now, None), (3, 0, None)], now);
+        assert_eq!(activity.last(now, 2)[0], Minute { messages: 1, tasks: 1, ..Minute::default() });
         let all = activity.last(day + 10 * MINUTE_MS, MINUTES);
-        assert_eq!(all.iter().map(|minute| minute.messages).sum::<u32>(), 0);
+        assert_eq!(all.iter().map(|minute| minute.messages).sum::<u32>(), 1);
     }
 }

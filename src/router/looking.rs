@@ -19,7 +19,7 @@ use crate::hook::{Hook, HookName, Problem};
 use crate::store::StoreError;
 
 /// The task id that a preview shows where the real one cannot be known yet.
-pub const PREVIEW_TASK_ID: &str = "PreviewOnlyTaskIdAAAAQ";
+pub const PREVIEW_TASK_ID: &str = "DryRunDrRySRunDryRun0Q";
 
 /// How the router is.
 #[derive(Debug, Clone)]

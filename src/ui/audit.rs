@@ -12,7 +12,8 @@ use crate::store::AuditRow;
 const PAGE: u32 = 100;
 
 fn entry(row: &AuditRow) -> Value {
-    let detail: Value = row.detail.as_deref().and_then(|detail| serde_json::from_str(detail).ok()).unwrap_or_default();
+    let detail: Value =
+        row.detail.as_deref().and_then(|detail| serde_json::from_str(detail).ok()).unwrap_or_default();
     let details: Vec<Value> = detail
         .as_object()
         .into_iter()
@@ -20,9 +21,11 @@ fn entry(row: &AuditRow) -> Value {
         .map(|(key, value)| {
             let text = match value {
                 Value::String(text) => text.clone(),
-                Value::Array(items) => {
-                    items.iter().map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned)).collect::<Vec<_>>().join(", ")
-                }
+                Value::Array(items) => items
+                    .iter()
+                    .map(|item| item.as_str().map_or_else(|| item.to_string(), str::to_owned))
+                    .collect::<Vec<_>>()
+                    .join(", "),
                 other => other.to_string(),
             };
             json!([key, text])

@@ -19,7 +19,8 @@ pub(super) fn entry(visit: &Visit, summary: &FireSummary) -> Option<Value> {
     let (group, id) = summary.hook.clone()?;
     let name = HookName { group, id };
     let fire = &summary.fire;
-    let error: Value = fire.error.as_deref().and_then(|error| serde_json::from_str(error).ok()).unwrap_or_default();
+    let error: Value =
+        fire.error.as_deref().and_then(|error| serde_json::from_str(error).ok()).unwrap_or_default();
     Some(json!({
         "hook": named(&name),
         "task_id": fire.task_id,
@@ -47,13 +48,19 @@ async fn list(visit: &Visit, fault: Option<String>) -> Result<Answer, Refusal> {
     let next = shown.last().filter(|_| more).map(|last| format!("/dead-letters?before={}", last.fire.id));
     let letters: Vec<Value> = shown.iter().filter_map(|summary| entry(visit, summary)).collect();
     let values = json!({ "letters": letters, "next": next, "is_first": before.is_none(), "fault": fault });
-    Ok(if values["fault"].is_null() { Answer::page("dead.html", values) } else { Answer::faulty("dead.html", values) })
+    Ok(if values["fault"].is_null() {
+        Answer::page("dead.html", values)
+    } else {
+        Answer::faulty("dead.html", values)
+    })
 }
 
 /// Requeues or drops one.
 pub(super) async fn act(visit: Visit) -> Result<Answer, Refusal> {
-    let name: HookName =
-        visit.field("hook").parse().map_err(|error| Refusal::bad(format!("There is no such hook: {error}.")))?;
+    let name: HookName = visit
+        .field("hook")
+        .parse()
+        .map_err(|error| Refusal::bad(format!("There is no such hook: {error}.")))?;
     match act_on(&visit, &name, visit.field("task"), visit.field("do")).await {
         Ok((_, done)) => Ok(Answer::done("/dead-letters", done)),
         Err(Refusal::Fault { message, .. }) => list(&visit, Some(format!("{name}: {message}"))).await,

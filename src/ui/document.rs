@@ -73,7 +73,9 @@ fn one(key: &str, value: &Value) -> String {
     let map = Map::from_iter([(key.to_owned(), value.clone())]);
     let yaml = serde_saphyr::to_string(&map).ok();
     // Whatever the serializer makes of odd strings, the text must mean the same; JSON always does, and is YAML, too.
-    let same = |text: &String| crate::hook::parse_document(text).is_ok_and(|read| read == Value::Object(map.clone()));
+    let same = |text: &String| {
+        crate::hook::parse_document(text).is_ok_and(|read| read == Value::Object(map.clone()))
+    };
     match yaml.filter(same) {
         Some(yaml) => yaml,
         None => format!("{}: {value}\n", Value::from(key)),

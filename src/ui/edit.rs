@@ -75,7 +75,10 @@ pub(super) async fn act(visit: Visit) -> Result<Answer, Refusal> {
     let checked = match check(&visit, &row.name, &text).await {
         Ok(checked) => checked,
         Err(faults) if part => {
-            return Ok(Answer::Part { template: "preview.html", values: json!({ "faults": faults, "preview": null }) });
+            return Ok(Answer::Part {
+                template: "preview.html",
+                values: json!({ "faults": faults, "preview": null }),
+            });
         }
         Err(faults) => return page(&visit, &row, &text, json!({ "faults": faults })).await,
     };

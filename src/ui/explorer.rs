@@ -103,15 +103,16 @@ pub(super) async fn explorer(visit: &Visit, selected: Option<&HookName>) -> Resu
         entries.iter().filter(wanted).filter(|entry| may_list(&entry.name.group)).collect();
     let total = found.len();
     let page = visit.asked("page").and_then(|page| page.parse::<usize>().ok()).unwrap_or(0);
-    let shown: Vec<HookEntry> = match selected.and_then(|name| found.iter().position(|entry| entry.name == *name)) {
-        // The selected hook is on its page, wherever that is.
-        Some(at) if visit.asked("page").is_none() => found.chunks(HOOKS).nth(at / HOOKS),
-        _ => found.chunks(HOOKS).nth(page),
-    }
-    .unwrap_or_default()
-    .iter()
-    .map(|entry| (*entry).clone())
-    .collect();
+    let shown: Vec<HookEntry> =
+        match selected.and_then(|name| found.iter().position(|entry| entry.name == *name)) {
+            // The selected hook is on its page, wherever that is.
+            Some(at) if visit.asked("page").is_none() => found.chunks(HOOKS).nth(at / HOOKS),
+            _ => found.chunks(HOOKS).nth(page),
+        }
+        .unwrap_or_default()
+        .iter()
+        .map(|entry| (*entry).clone())
+        .collect();
     let page = selected
         .filter(|_| visit.asked("page").is_none())
         .and_then(|name| found.iter().position(|entry| entry.name == *name))
@@ -149,7 +150,11 @@ pub(super) async fn explorer(visit: &Visit, selected: Option<&HookName>) -> Resu
     }))
 }
 
-async fn items(visit: &Visit, shown: &[HookEntry], selected: Option<&HookName>) -> Result<Vec<Value>, Refusal> {
+async fn items(
+    visit: &Visit,
+    shown: &[HookEntry],
+    selected: Option<&HookName>,
+) -> Result<Vec<Value>, Refusal> {
     let inner = &visit.ui.inner;
     let last = inner.store.last_outcomes(shown.iter().map(|entry| entry.incarnation).collect()).await?;
     let item = |(entry, last): (&HookEntry, &LastOutcome)| {

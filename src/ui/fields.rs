@@ -33,7 +33,10 @@ struct Field {
 /// The fields of a schema; `None`: it is typed as JSON as a whole.
 fn fields(schema: &Value) -> Option<Vec<Field>> {
     let properties = schema.get("properties")?.as_object()?;
-    if schema.get("type").is_some_and(|kind| kind != "object") || properties.is_empty() || properties.len() > MOST {
+    if schema.get("type").is_some_and(|kind| kind != "object")
+        || properties.is_empty()
+        || properties.len() > MOST
+    {
         return None;
     }
     let required: Vec<&str> =
@@ -61,7 +64,8 @@ fn kind(schema: &Value) -> Kind {
     }
     match schema["type"].as_str() {
         Some("string") => {
-            let long = schema["maxLength"].as_u64().is_some_and(|most| most > 200) || schema["format"] == "textarea";
+            let long =
+                schema["maxLength"].as_u64().is_some_and(|most| most > 200) || schema["format"] == "textarea";
             if long { Kind::LongText } else { Kind::Text }
         }
         Some("number" | "integer") => Kind::Number,
@@ -78,7 +82,8 @@ fn shown(value: &Value) -> String {
 /// `typed` tells what stands in a field, by the field's name; `None`: the form is new.
 pub(super) fn form(schema: &Value, typed: Option<&dyn Fn(&str) -> String>) -> Value {
     let Some(fields) = fields(schema) else { return Value::Null };
-    let shown: Vec<Value> = fields.iter().enumerate().map(|(index, field)| of_field(index, field, typed)).collect();
+    let shown: Vec<Value> =
+        fields.iter().enumerate().map(|(index, field)| of_field(index, field, typed)).collect();
     json!(shown)
 }
 
@@ -145,10 +150,15 @@ pub(super) fn payload(schema: &Value, typed: &dyn Fn(&str) -> String) -> Result<
             }
             Kind::Choice(options) => {
                 let chosen = options.iter().find(|option| shown(option) == text);
-                Some(chosen.cloned().ok_or_else(|| format!("{}: {text:?} is none of its values", field.key))?)
+                Some(
+                    chosen
+                        .cloned()
+                        .ok_or_else(|| format!("{}: {text:?} is none of its values", field.key))?,
+                )
             }
             Kind::Json => Some(
-                serde_json::from_str(&text).map_err(|error| format!("{}: this is not JSON: {error}", field.key))?,
+                serde_json::from_str(&text)
+                    .map_err(|error| format!("{}: this is not JSON: {error}", field.key))?,
             ),
         };
         if let Some(value) = value {
@@ -183,7 +193,10 @@ mod tests {
         assert_eq!(fields[0]["label"], "Name");
         assert_eq!(fields[0]["required"], true);
         let days = fields.iter().find(|field| field["key"] == "days").unwrap();
-        assert_eq!((&days["kind"], &days["value"], &days["step"]), (&json!("number"), &json!("30"), &json!("1")));
+        assert_eq!(
+            (&days["kind"], &days["value"], &days["step"]),
+            (&json!("number"), &json!("30"), &json!("1"))
+        );
         assert_eq!(super::form(&json!({"type": "object"}), None), Value::Null);
         assert_eq!(super::form(&json!({"type": "string", "properties": {"a": {}}}), None), Value::Null);
         assert_eq!(super::form(&json!(true), None), Value::Null);

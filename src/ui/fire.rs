@@ -90,7 +90,8 @@ async fn show_with(visit: Visit, found: Found, fault: Option<String>) -> Result<
     let name = &row.name;
     let task = inner.store.stored_task(fire.id).await?.renderings;
     let (tone, state) = timeline::of_state(fire.state);
-    let error: Value = fire.error.as_deref().and_then(|error| serde_json::from_str(error).ok()).unwrap_or_default();
+    let error: Value =
+        fire.error.as_deref().and_then(|error| serde_json::from_str(error).ok()).unwrap_or_default();
     let of_version = inner.store.hook_version(row.incarnation, fire.version).await?;
     let hook = of_version.and_then(|document| registry::parse(name, &document).ok());
     let mut saw = Value::Null;
@@ -136,7 +137,11 @@ async fn show_with(visit: Visit, found: Found, fault: Option<String>) -> Result<
     });
     let frame = frame(&visit, &row, "history").await?;
     let values = merged(values, frame);
-    Ok(if values["fault"].is_null() { Answer::page("fire.html", values) } else { Answer::faulty("fire.html", values) })
+    Ok(if values["fault"].is_null() {
+        Answer::page("fire.html", values)
+    } else {
+        Answer::faulty("fire.html", values)
+    })
 }
 
 /// Requeue, drop, replay.
@@ -144,9 +149,7 @@ pub(super) async fn again(visit: Visit) -> Result<Answer, Refusal> {
     let name = visit.name()?;
     let task = visit.params.get("task").cloned().unwrap_or_default();
     match act(&visit, &name, &task, visit.field("do")).await {
-        Ok((task, what)) => {
-            Ok(Answer::done(&format!("{}/fires/{}", path(&name), segment(&task)), what))
-        }
+        Ok((task, what)) => Ok(Answer::done(&format!("{}/fires/{}", path(&name), segment(&task)), what)),
         Err(Refusal::Fault { message, .. }) => {
             let found = find(&visit).await?;
             show_with(visit, found, Some(message)).await

@@ -85,7 +85,8 @@ pub(super) async fn list(visit: Visit) -> Result<Answer, Refusal> {
     let group = of_group.clone().unwrap_or_default();
     let nothing = visit.permitted("listHookGroups", &[]).is_err();
     let params = [("hookGroupId", group.as_str())];
-    let any = visit.visitor.identity.scopes.as_slice().iter().any(|scope| scope.starts_with("hooks:list-hooks:"));
+    let any =
+        visit.visitor.identity.scopes.as_slice().iter().any(|scope| scope.starts_with("hooks:list-hooks:"));
     match of_group {
         Some(_) => visit.permitted("listHooks", &params)?,
         None if nothing && !any => visit.permitted("listHookGroups", &[])?,
@@ -179,7 +180,11 @@ pub(super) async fn definition(visit: Visit) -> Result<Answer, Refusal> {
     let file = |ending: &str| format!("{}-{}.{ending}", row.name.group, row.name.id);
     match visit.asked("as") {
         Some("yaml") => {
-            return Ok(Answer::download(&file("yml"), "application/yaml; charset=utf-8", document::to_file(&definition)));
+            return Ok(Answer::download(
+                &file("yml"),
+                "application/yaml; charset=utf-8",
+                document::to_file(&definition),
+            ));
         }
         Some("json") => {
             return Ok(Answer::download(&file("json"), "application/json", format!("{definition:#}\n")));

@@ -55,7 +55,8 @@ pub(super) async fn events(visit: Visit) -> Result<Answer, Refusal> {
     let Ok(place) = inner.tails.clone().try_acquire_owned() else {
         return Err(Refusal::busy("Too many people look on at the moment."));
     };
-    let last = visit.headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.parse().ok());
+    let last =
+        visit.headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.parse().ok());
     let (seen, watch) = inner.router.watch(row.incarnation, last.unwrap_or(0));
     let mut again = tokio::time::interval_at(Instant::now() + AGAIN, AGAIN);
     again.set_missed_tick_behavior(MissedTickBehavior::Delay);

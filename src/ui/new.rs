@@ -16,7 +16,11 @@ use crate::hook::{HookName, Located, Problem};
 /// Examples: name, what it shows, the file.
 const EXAMPLES: [(&str, &str, &str); 3] = [
     ("webhook", "A webhook becomes a task (minijinja)", include_str!("../../config/hooks/demo.yml")),
-    ("json-e", "A push on GitHub becomes a task (JSON-e)", include_str!("../../config/hooks/github-json-e.yml")),
+    (
+        "json-e",
+        "A push on GitHub becomes a task (JSON-e)",
+        include_str!("../../config/hooks/github-json-e.yml"),
+    ),
     ("schedule", "A task each night", include_str!("../../config/hooks/nightly.yml")),
 ];
 
@@ -62,9 +66,9 @@ struct Start {
 /// May they make any hook at all? Which ones, is for the name to say.
 fn may_make_any(visit: &Visit) -> Result<(), Refusal> {
     let scopes = visit.visitor.identity.scopes.as_slice();
-    let any = scopes
-        .iter()
-        .any(|scope| scope.starts_with("hooks:modify-hook:") || crate::auth::scope::satisfies(scope, "hooks:modify-hook:"));
+    let any = scopes.iter().any(|scope| {
+        scope.starts_with("hooks:modify-hook:") || crate::auth::scope::satisfies(scope, "hooks:modify-hook:")
+    });
     if any { Ok(()) } else { Ok(visit.need("hooks:modify-hook:*")?) }
 }
 
@@ -96,11 +100,17 @@ async fn start(visit: &Visit) -> Result<Option<Start>, Refusal> {
             let Some(message) = preview::remembered(visit, seq).await? else {
                 return Err(Refusal::not_found("This message is no longer remembered; choose another."));
             };
-            Start { text: from_message(&message), group, id: String::new(), chosen: Some(format!("seen:{seq}")) }
+            Start {
+                text: from_message(&message),
+                group,
+                id: String::new(),
+                chosen: Some(format!("seen:{seq}")),
+            }
         }
         "hook" => {
-            let name: HookName =
-                which.parse().map_err(|error| Refusal::not_found(format!("There is no such hook: {error}.")))?;
+            let name: HookName = which
+                .parse()
+                .map_err(|error| Refusal::not_found(format!("There is no such hook: {error}.")))?;
             visit.permitted("hook", &of_hook(&name))?;
             let Some(row) = visit.ui.inner.store.hook(name.clone()).await? else {
                 return Err(Refusal::not_found(format!("There is no hook {name}.")));
@@ -126,7 +136,9 @@ fn from_message(message: &pulse::Message) -> String {
         .as_object()
         .into_iter()
         .flatten()
-        .filter(|(key, value)| word(key) && matches!(value, Value::String(_) | Value::Number(_) | Value::Bool(_)))
+        .filter(|(key, value)| {
+            word(key) && matches!(value, Value::String(_) | Value::Number(_) | Value::Bool(_))
+        })
         .take(FIELDS)
         .collect();
     let env: serde_json::Map<String, Value> = scalars
@@ -186,7 +198,10 @@ pub(super) async fn act(visit: Visit) -> Result<Answer, Refusal> {
     let checked = match check(&visit, &name, &text).await {
         Ok(checked) => checked,
         Err(faults) if part => {
-            return Ok(Answer::Part { template: "preview.html", values: json!({ "faults": faults, "preview": null }) });
+            return Ok(Answer::Part {
+                template: "preview.html",
+                values: json!({ "faults": faults, "preview": null }),
+            });
         }
         Err(faults) => return page(&visit, Some(again()), faulty(faults)).await,
     };
@@ -215,8 +230,10 @@ pub(super) async fn act(visit: Visit) -> Result<Answer, Refusal> {
 }
 
 async fn page(visit: &Visit, start: Option<Start>, more: Value) -> Result<Answer, Refusal> {
-    let is_faulty = more["faults"].as_array().is_some_and(|faults| !faults.is_empty()) || !more["name_fault"].is_null();
-    let examples: Vec<Value> = EXAMPLES.iter().map(|(name, title, _)| json!({ "name": name, "title": title })).collect();
+    let is_faulty =
+        more["faults"].as_array().is_some_and(|faults| !faults.is_empty()) || !more["name_fault"].is_null();
+    let examples: Vec<Value> =
+        EXAMPLES.iter().map(|(name, title, _)| json!({ "name": name, "title": title })).collect();
     let messages = preview::of_all(visit).await?;
     let mut values = json!({
         "explorer": explorer::explorer(visit, None).await?,
@@ -262,7 +279,8 @@ mod tests {
             let file = HookFile::parse(text).unwrap();
             let name = HookName::new("proj-demo", file.value()["hookId"].as_str().unwrap_or("h")).unwrap();
             let hook = file.hook(Some(&name)).unwrap_or_else(|problems| panic!("{text}: {problems:?}"));
-            Rules::compile(&hook, &Default::default()).unwrap_or_else(|problems| panic!("{text}: {problems:?}"));
+            Rules::compile(&hook, &Default::default())
+                .unwrap_or_else(|problems| panic!("{text}: {problems:?}"));
         }
     }
 }

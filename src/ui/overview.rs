@@ -43,7 +43,8 @@ pub(super) async fn show(visit: Visit) -> Result<Answer, Refusal> {
         GateState::Closed { reason } => json!({ "tone": "bad", "text": "down", "reason": reason }),
     };
     let bridge = inner.bridge.status().await;
-    let spool = bridge.as_ref().ok().and_then(|status| status.as_ref()).and_then(|status| status.spool.clone());
+    let spool =
+        bridge.as_ref().ok().and_then(|status| status.as_ref()).and_then(|status| status.spool.clone());
     let letters = inner.store.dead_fires(None, None, LETTERS).await?;
     let glances = inner.router.glances();
     let values = json!({
@@ -79,7 +80,8 @@ pub(super) async fn show(visit: Visit) -> Result<Answer, Refusal> {
 fn problems(glances: &[Glance]) -> Value {
     let mut found = Vec::new();
     for glance in glances {
-        let mut note = |what: &str, reason: String| found.push((glance.name.clone(), what.to_owned(), reason));
+        let mut note =
+            |what: &str, reason: String| found.push((glance.name.clone(), what.to_owned(), reason));
         if let Some(error) = &glance.queue_error {
             note("queue", error.clone());
         }

@@ -43,8 +43,10 @@ impl Answer {
         let mut response = Response::new(body.into());
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-        let safe: String =
-            name.chars().map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' }).collect();
+        let safe: String = name
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' })
+            .collect();
         if let Ok(value) = HeaderValue::try_from(format!("attachment; filename=\"{safe}\"")) {
             headers.insert(header::CONTENT_DISPOSITION, value);
         }
@@ -76,9 +78,7 @@ fn notice(what: &str) -> Option<&'static str> {
 /// Renders an answer.
 pub(super) fn respond(visit: &Visit, answer: Answer) -> Response {
     match answer {
-        Answer::Page { status, template, values } => {
-            html(&visit.ui, status, template, framed(visit, values))
-        }
+        Answer::Page { status, template, values } => html(&visit.ui, status, template, framed(visit, values)),
         Answer::Part { template, values } => {
             html(&visit.ui, StatusCode::OK, template, merged(values, json!({ "token": visit.token() })))
         }
@@ -156,7 +156,8 @@ fn html(ui: &Ui, status: StatusCode, template: &'static str, values: Value) -> R
         Ok(text) => (status, Html(text)).into_response(),
         Err(error) => {
             tracing::error!(template, %error, "a page cannot be rendered");
-            (StatusCode::INTERNAL_SERVER_ERROR, "This page failed; the router's log says why.").into_response()
+            (StatusCode::INTERNAL_SERVER_ERROR, "This page failed; the router's log says why.")
+                .into_response()
         }
     }
 }

@@ -17,11 +17,13 @@ pub(super) fn bars(minutes: &[Minute], each: usize) -> Value {
     let sums: Vec<[u64; 3]> = minutes
         .chunks(each.max(1))
         .map(|chunk| {
-            let sum = |count: fn(&Minute) -> u32| chunk.iter().map(|minute| u64::from(count(minute))).sum::<u64>();
+            let sum =
+                |count: fn(&Minute) -> u32| chunk.iter().map(|minute| u64::from(count(minute))).sum::<u64>();
             [sum(|minute| minute.tasks), sum(|minute| minute.passed), sum(|minute| minute.dead)]
         })
         .collect();
-    let total = |count: fn(&Minute) -> u32| minutes.iter().map(|minute| u64::from(count(minute))).sum::<u64>();
+    let total =
+        |count: fn(&Minute) -> u32| minutes.iter().map(|minute| u64::from(count(minute))).sum::<u64>();
     let most = sums.iter().map(|sum| sum.iter().sum::<u64>()).max().unwrap_or(0);
     let step = WIDTH / sums.len().max(1) as f64;
     let mut bars = Vec::new();

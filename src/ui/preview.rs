@@ -48,11 +48,9 @@ pub(super) async fn of_hook(visit: &Visit, row: &HookRow) -> Result<Vec<Value>, 
         .map(|seen| choice(value(seen), seen.at, &seen.message.routing_key, &seen.outcome))
         .collect();
     let others = fires.iter().filter(|fire| !kept.clone().any(|seen| seen.task_id == fire.task_id));
-    choices.extend(
-        others.map(|fire| {
-            choice(format!("fire:{}", fire.task_id), fire.fired_at, &fire.routing_key, fire.state.as_str())
-        }),
-    );
+    choices.extend(others.map(|fire| {
+        choice(format!("fire:{}", fire.task_id), fire.fired_at, &fire.routing_key, fire.state.as_str())
+    }));
     choices.truncate(CHOICES);
     let asked = visit.given("message").or(visit.asked("message")).filter(|asked| *asked != PASTED);
     if let Some(asked) = asked
@@ -76,7 +74,8 @@ pub(super) async fn of_all(visit: &Visit) -> Result<Vec<Value>, Refusal> {
         if message.body.is_empty() || !visit.may("fire", &entry.name) || !known.insert(identity) {
             continue;
         }
-        let mut of_message = choice(format!("seen:{}", seen.seq), seen.at, &message.routing_key, &seen.outcome);
+        let mut of_message =
+            choice(format!("seen:{}", seen.seq), seen.at, &message.routing_key, &seen.outcome);
         of_message["exchange"] = json!(message.exchange);
         of_message["key"] = json!(message.routing_key);
         of_message["at"] = json!(seen.at);
@@ -127,10 +126,13 @@ async fn chosen(visit: &Visit, row: Option<&HookRow>, hook: &Hook) -> Result<Opt
 /// A message that was typed in: an event as `pulsehook hook render` takes it, or a payload with exchange and routing key beside it.
 fn pasted(visit: &Visit, hook: &Hook) -> Result<Trial, String> {
     let text = visit.field("pasted");
-    let typed = parse_document(text).map_err(|error| format!("The message is neither JSON nor YAML: {error}"))?;
-    let whole = typed.get("payload").is_some() && (typed.get("exchange").is_some() || typed.get("firedBy").is_some());
+    let typed =
+        parse_document(text).map_err(|error| format!("The message is neither JSON nor YAML: {error}"))?;
+    let whole =
+        typed.get("payload").is_some() && (typed.get("exchange").is_some() || typed.get("firedBy").is_some());
     let payload = if whole { typed["payload"].clone() } else { typed.clone() };
-    let of_event = |key: &str| typed.get(key).filter(|_| whole).and_then(Value::as_str).map(ToOwned::to_owned);
+    let of_event =
+        |key: &str| typed.get(key).filter(|_| whole).and_then(Value::as_str).map(ToOwned::to_owned);
     let fired_by = match of_event("firedBy").as_deref().or(visit.given("fired_by")) {
         None => FiredBy::PulseMessage,
         Some(text) => text.parse()?,

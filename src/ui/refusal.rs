@@ -74,7 +74,8 @@ impl From<AuthError> for Refusal {
             AuthError::Failed(message) => Self::fault(StatusCode::UNAUTHORIZED, "Not signed in", message),
             AuthError::Unavailable { reason, .. } => {
                 tracing::error!(reason, "the auth service is not available");
-                let message = "The auth service, which knows who may do this, does not answer. Try again in a moment.";
+                let message =
+                    "The auth service, which knows who may do this, does not answer. Try again in a moment.";
                 Self::fault(StatusCode::SERVICE_UNAVAILABLE, "Cannot sign in", message)
             }
         }

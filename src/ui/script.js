@@ -226,12 +226,20 @@ function copying(input) {
     await navigator.clipboard.writeText(input.value);
     button.textContent = "Copied";
   });
-  input.after(button);
+  const label = document.querySelector(`label[for="${input.id}"]`);
+  if (label) button.setAttribute("aria-label", "Copy " + label.textContent);
+  const both = document.createElement("span");
+  both.className = "copy";
+  input.before(both);
+  both.append(input, button);
 }
 
 paintCode(document);
 localTimes(document);
-each("[data-zone]", (at) => { at.textContent = "; hover one to see it in " + Intl.DateTimeFormat().resolvedOptions().timeZone; });
+each("[data-zone]", (at) => {
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  if (zone && zone !== "UTC") at.textContent = "; hover over one to see it in " + zone;
+});
 each("[data-edit]", (form) => {
   const marks = editor(form.querySelector("[data-editor]"));
   marks.mark(form);

@@ -146,18 +146,36 @@ async fn ask(
     source: Option<IpAddr>,
 ) -> Result<Identity, AuthError> {
     let signed = signer.sign("GET", TARGET, None);
-    let authorization = signed.map_err(|_| AuthError::Failed("these credentials cannot be used".to_owned()))?;
+    let authorization =
+        signed.map_err(|_| AuthError::Failed("these credentials cannot be used".to_owned()))?;
     let headers = HeaderMap::from_iter([(header::AUTHORIZATION, authorization)]);
-    let call =
-        Call { method: "GET", target: TARGET, host: HOST.0, port: HOST.1, headers: &headers, body: b"", source };
+    let call = Call {
+        method: "GET",
+        target: TARGET,
+        host: HOST.0,
+        port: HOST.1,
+        headers: &headers,
+        body: b"",
+        source,
+    };
     authenticator.authenticate(&call).await
 }
 
 /// Whoever does not say who they are.
-pub(super) async fn nobody(authenticator: &Authenticator, source: Option<IpAddr>) -> Result<Identity, AuthError> {
+pub(super) async fn nobody(
+    authenticator: &Authenticator,
+    source: Option<IpAddr>,
+) -> Result<Identity, AuthError> {
     let headers = HeaderMap::new();
-    let call =
-        Call { method: "GET", target: TARGET, host: HOST.0, port: HOST.1, headers: &headers, body: b"", source };
+    let call = Call {
+        method: "GET",
+        target: TARGET,
+        host: HOST.0,
+        port: HOST.1,
+        headers: &headers,
+        body: b"",
+        source,
+    };
     authenticator.authenticate(&call).await
 }
 
@@ -188,7 +206,9 @@ mod tests {
         assert!(matches!(sessions.owner(&auth, "id", None).await, Ok(Found::None)));
         let identity = sessions.open(&auth, "id", &credentials("a token"), None).await.unwrap();
         assert!(identity.scopes.satisfies("hooks:anything"));
-        assert!(matches!(sessions.owner(&auth, "id", None).await, Ok(Found::Owner(owner)) if owner == identity));
+        assert!(
+            matches!(sessions.owner(&auth, "id", None).await, Ok(Found::Owner(owner)) if owner == identity)
+        );
         assert!(matches!(sessions.owner(&auth, "other", None).await, Ok(Found::None)));
         sessions.close("id");
         assert!(matches!(sessions.owner(&auth, "id", None).await, Ok(Found::None)));

@@ -39,8 +39,7 @@ pub(super) async fn sign_in(visit: Visit) -> Result<Answer, Refusal> {
         }
         Err(AuthError::Failed(reason)) => {
             tracing::warn!(peer = ?visit.source, reason, "sign-in to the pages refused");
-            let values =
-                json!({ "next": next, "given_client_id": credentials.client_id, "refused": reason });
+            let values = json!({ "next": next, "given_client_id": credentials.client_id, "refused": reason });
             Ok(Answer::Page { status: StatusCode::UNAUTHORIZED, template: "sign_in.html", values })
         }
         Err(unavailable) => Err(unavailable.into()),

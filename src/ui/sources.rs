@@ -62,9 +62,9 @@ impl Bridge {
                 if answer.status != StatusCode::OK {
                     return Err(format!("The bridge answers with status {}.", answer.status.as_u16()));
                 }
-                serde_json::from_slice(&answer.body)
-                    .map(Some)
-                    .map_err(|_| "What answers at ui.bridge_status is not a bridge of this version.".to_owned())
+                serde_json::from_slice(&answer.body).map(Some).map_err(|_| {
+                    "What answers at ui.bridge_status is not a bridge of this version.".to_owned()
+                })
             }
         }
     }

@@ -7,7 +7,9 @@ use axum::routing::MethodFilter;
 use super::page::Answer;
 use super::refusal::Refusal;
 use super::visit::Visit;
-use super::{audit, dead, decision, edit, fire, hook, live, manage, new, overview, sign_in, sources, timeline, trigger};
+use super::{
+    audit, dead, decision, edit, fire, hook, live, manage, new, overview, sign_in, sources, timeline, trigger,
+};
 
 /// A handler at work.
 pub(super) type Answering = Pin<Box<dyn Future<Output = Result<Answer, Refusal>> + Send>>;

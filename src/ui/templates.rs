@@ -2,8 +2,8 @@
 //! that escape their own arguments.
 
 use chrono::{DateTime, SecondsFormat};
-use minijinja::value::{Kwargs, Serde};
 use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Kwargs, Serde};
 use minijinja::{AutoEscape, Environment, Error, UndefinedBehavior, Value};
 
 /// The files.

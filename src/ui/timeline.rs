@@ -43,7 +43,8 @@ pub(super) fn tone_of(outcome: &str) -> &'static str {
 
 /// What a fire's error says, in a sentence.
 pub(super) fn reason(fire: &FireRow) -> String {
-    let error: Value = fire.error.as_deref().and_then(|error| serde_json::from_str(error).ok()).unwrap_or_default();
+    let error: Value =
+        fire.error.as_deref().and_then(|error| serde_json::from_str(error).ok()).unwrap_or_default();
     match (fire.state, error["message"].as_str()) {
         (_, Some(message)) => message.to_owned(),
         (FireState::Success, _) => "The hook fired.".to_owned(),

@@ -240,7 +240,8 @@ impl Visit {
 
     /// Browsers say where a form comes from.
     fn from_our_page(&self) -> Result<(), Refusal> {
-        let text = |name: header::HeaderName| self.headers.get(name).map(|value| value.to_str().unwrap_or(""));
+        let text =
+            |name: header::HeaderName| self.headers.get(name).map(|value| value.to_str().unwrap_or(""));
         let host = text(header::HOST).unwrap_or_default();
         let origin = text(header::ORIGIN);
         let elsewhere = origin.is_some_and(|origin| origin.split_once("://").map(|(_, at)| at) != Some(host));

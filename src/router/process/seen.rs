@@ -17,9 +17,8 @@ impl Inner {
         recorded: &[Option<Recorded>],
     ) {
         let passed = entries.iter().filter(|entry| matches!(entry, Entry::Decision(..))).count() as u32;
-        let ended = |recorded: &&Option<Recorded>| {
-            matches!(recorded, Some(Recorded::New { ended_seq: Some(_), .. }))
-        };
+        let ended =
+            |recorded: &&Option<Recorded>| matches!(recorded, Some(Recorded::New { ended_seq: Some(_), .. }));
         let dead = recorded.iter().filter(ended).count() as u32;
         self.activity.count(at, |minute| {
             minute.messages += items.len() as u32;

@@ -38,10 +38,19 @@ impl<'a> Forms<'a> {
         self.post(path, &token, fields, &[]).await
     }
 
-    pub async fn post(&mut self, path: &str, token: &str, fields: &[(&str, &str)], headers: &[(&str, &str)]) -> Answer {
-        let body: String =
-            url::form_urlencoded::Serializer::new(String::new()).append_pair("_token", token).extend_pairs(fields).finish();
-        let mut all = vec![("cookie", self.cookie.as_str()), ("content-type", "application/x-www-form-urlencoded")];
+    pub async fn post(
+        &mut self,
+        path: &str,
+        token: &str,
+        fields: &[(&str, &str)],
+        headers: &[(&str, &str)],
+    ) -> Answer {
+        let body: String = url::form_urlencoded::Serializer::new(String::new())
+            .append_pair("_token", token)
+            .extend_pairs(fields)
+            .finish();
+        let mut all =
+            vec![("cookie", self.cookie.as_str()), ("content-type", "application/x-www-form-urlencoded")];
         all.extend(headers);
         let url = format!("{}{path}", base(self.system));
         let answer = self.system.http.call("POST", &url, &all, body).await.unwrap();
@@ -101,8 +110,17 @@ async fn what_scopes_do_not_allow_is_not_offered_and_is_refused() {
     let (_, page) = reader.get("/hooks").await;
     assert!(page.contains("on-push") && !page.contains("foreign"), "{page}");
     let refused = [
-        "/hooks/ops", "/hooks/ops/foreign", "/hooks/ci/on-push/edit", "/hooks/ci/on-push/trigger", "/hooks/ci/on-push/manage",
-        "/hooks/ci/on-push/audit", "/dead-letters", "/sources", "/sources/github", "/audit", "/new",
+        "/hooks/ops",
+        "/hooks/ops/foreign",
+        "/hooks/ci/on-push/edit",
+        "/hooks/ci/on-push/trigger",
+        "/hooks/ci/on-push/manage",
+        "/hooks/ci/on-push/audit",
+        "/dead-letters",
+        "/sources",
+        "/sources/github",
+        "/audit",
+        "/new",
     ];
     for path in refused {
         let (status, page) = reader.get(path).await;
@@ -115,12 +133,27 @@ async fn what_scopes_do_not_allow_is_not_offered_and_is_refused() {
     let (_, page) = reader.get("/hooks/ci/on-push").await;
     let token = token(&page);
     for (path, what) in [
-        (dead.as_str(), "requeue"), (&dead, "drop"), (&dead, "replay-as-new"), ("/hooks/ci/on-push/manage", "delete"),
-        ("/hooks/ci/on-push/manage", "token"), ("/hooks/ci/on-push/manage", "pause"), ("/hooks/ci/on-push/edit", "save"),
-        ("/hooks/ci/on-push/edit", "preview"), ("/hooks/ci/on-push/trigger", ""), ("/new", "create"), ("/dead-letters", "drop"),
+        (dead.as_str(), "requeue"),
+        (&dead, "drop"),
+        (&dead, "replay-as-new"),
+        ("/hooks/ci/on-push/manage", "delete"),
+        ("/hooks/ci/on-push/manage", "token"),
+        ("/hooks/ci/on-push/manage", "pause"),
+        ("/hooks/ci/on-push/edit", "save"),
+        ("/hooks/ci/on-push/edit", "preview"),
+        ("/hooks/ci/on-push/trigger", ""),
+        ("/new", "create"),
+        ("/dead-letters", "drop"),
     ] {
-        let fields =
-            [("do", what), ("name", "ci/on-push"), ("document", "{}"), ("hook", "ci/broken"), ("task", &fire), ("group", "ci"), ("id", "x")];
+        let fields = [
+            ("do", what),
+            ("name", "ci/on-push"),
+            ("document", "{}"),
+            ("hook", "ci/broken"),
+            ("task", &fire),
+            ("group", "ci"),
+            ("id", "x"),
+        ];
         let answer = reader.post(path, &token, &fields, &[]).await;
         assert_eq!(answer.status, 403, "{path} {what}: {}", String::from_utf8_lossy(&answer.body));
     }
@@ -162,7 +195,10 @@ async fn forms_of_other_pages_do_nothing() {
         assert_eq!(answer.status, 403, "{wrong}");
     }
     let from_elsewhere = [
-        ("origin", "https://evil.example"), ("origin", "null"), ("sec-fetch-site", "cross-site"), ("sec-fetch-site", "same-site"),
+        ("origin", "https://evil.example"),
+        ("origin", "null"),
+        ("sec-fetch-site", "cross-site"),
+        ("sec-fetch-site", "same-site"),
     ];
     for header in from_elsewhere {
         assert_eq!(admin.post(manage, &good, &delete, &[header]).await.status, 403, "{header:?}");
@@ -188,17 +224,33 @@ async fn cookies_and_headers_hold_browsers_back() {
     let url = format!("{}/sign-in", base(&system));
     let plain = system.http.get(&url).await.unwrap();
     let cookie = plain.headers["set-cookie"].to_str().unwrap();
-    assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Lax") && !cookie.contains("Secure"), "{cookie}");
+    assert!(
+        cookie.contains("HttpOnly") && cookie.contains("SameSite=Lax") && !cookie.contains("Secure"),
+        "{cookie}"
+    );
     let tls = system.http.call("GET", &url, &[("x-forwarded-proto", "https")], "").await.unwrap();
     let cookie = tls.headers["set-cookie"].to_str().unwrap();
-    assert!(cookie.starts_with("__Host-pulsehook=") && cookie.contains("; Secure") && cookie.contains("Path=/;"), "{cookie}");
+    assert!(
+        cookie.starts_with("__Host-pulsehook=") && cookie.contains("; Secure") && cookie.contains("Path=/;"),
+        "{cookie}"
+    );
     for path in ["/sign-in", "/nowhere", "/static/style.css", "/static/none"] {
         let answer = system.http.get(&format!("{}{path}", base(&system))).await.unwrap();
-        let header = |name: &str| answer.headers.get(name).map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default();
+        let header = |name: &str| {
+            answer.headers.get(name).map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default()
+        };
         if path != "/static/none" {
             let policy = header("content-security-policy");
-            assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'") && !policy.contains("unsafe"), "{policy}");
-            assert_eq!((header("x-content-type-options"), header("x-frame-options")), ("nosniff".into(), "DENY".into()));
+            assert!(
+                policy.contains("default-src 'none'")
+                    && policy.contains("frame-ancestors 'none'")
+                    && !policy.contains("unsafe"),
+                "{policy}"
+            );
+            assert_eq!(
+                (header("x-content-type-options"), header("x-frame-options")),
+                ("nosniff".into(), "DENY".into())
+            );
         }
         let kept = if path.starts_with("/static/style") { "immutable" } else { "" };
         assert!(header("cache-control").contains(kept), "{path}");
@@ -232,7 +284,13 @@ async fn a_hook_is_changed_without_script() {
     assert_eq!((&saved["paused"], &saved["bindings"]), (&json!(true), &json!([])));
     let example = on_push();
     create(&system, "ci/another", &example).await;
-    let answer = admin.send("/hooks/ci/another/manage", "/hooks/ci/another/manage", &[("do", "delete"), ("name", "another")]).await;
+    let answer = admin
+        .send(
+            "/hooks/ci/another/manage",
+            "/hooks/ci/another/manage",
+            &[("do", "delete"), ("name", "another")],
+        )
+        .await;
     assert_eq!(answer.status, 422);
     assert_eq!(call(&system, "GET", "/hooks/ci/another", None).await.status, 200);
 }

@@ -20,15 +20,20 @@ async fn a_hook_is_made_from_a_message_tried_and_changed_beside_somebody_else() 
     browser.fill("#group", "ci").await;
     browser.fill("#id", "made/here").await;
     let draft = browser.value("#document").await;
-    assert!(draft.contains("routingKeyPattern: github.push._.o.r") && draft.contains("payload.ref"), "{draft}");
+    assert!(
+        draft.contains("routingKeyPattern: github.push._.o.r") && draft.contains("payload.ref"),
+        "{draft}"
+    );
     // The preview follows what is typed: first with a fault at its line, then the filter's no, then the task.
     browser.paste("#document", &draft.replace("{{ payload.ref }}", "{{ payload.ref")).await;
     browser.until("task.payload.env.REF").await;
     assert!(browser.has(".preview [data-line]").await && browser.has(".lines .at").await);
     browser.paste("#document", &draft.replace("payload.after == ", "payload.after != ")).await;
     browser.until("The filter says no").await;
-    let good: String = draft.lines().filter(|line| !line.starts_with("filter:")).map(|line| format!("{line}\n")).collect();
+    let good: String =
+        draft.lines().filter(|line| !line.starts_with("filter:")).map(|line| format!("{line}\n")).collect();
     browser.paste("#document", &good).await;
+    browser.until("The hook fires.").await;
     browser.until("Rendered task").await;
     browser.look_over("preview").await;
     assert_eq!(call(&system, "GET", "/hooks/ci/made%2Fhere", None).await.status, 404, "trying saves nothing");
@@ -47,7 +52,8 @@ async fn a_hook_is_made_from_a_message_tried_and_changed_beside_somebody_else() 
     browser.paste("#document", &text.replace("owner: you@example.com", "owner: me@example.com")).await;
     browser.press("Review the changes").await;
     browser.until("What would change").await;
-    let added = browser.client.find(fantoccini::Locator::Css("tr.added .line")).await.unwrap().text().await.unwrap();
+    let added =
+        browser.client.find(fantoccini::Locator::Css("tr.added .line")).await.unwrap().text().await.unwrap();
     assert!(added.contains("me@example.com"), "{added}");
     browser.look_over("review").await;
     let mut theirs = call(&system, "GET", "/hooks/ci/made%2Fhere", None).await.json();
@@ -86,8 +92,17 @@ async fn a_hook_is_made_from_a_message_tried_and_changed_beside_somebody_else() 
     assert_eq!(call(&system, "GET", "/hooks/ci/made%2Fhere", None).await.status, 404);
     // All of it is in the audit, under the name of who did it.
     let audit = call(&system, "GET", "/hooks/ci/made%2Fhere/audit", None).await.json();
-    let actions: Vec<&str> = audit["audit"].as_array().unwrap().iter().map(|entry| entry["action"].as_str().unwrap()).collect();
-    let wanted = ["delete-hook", "update-hook", "update-hook", "reset-token", "update-hook", "update-hook", "create-hook"];
+    let actions: Vec<&str> =
+        audit["audit"].as_array().unwrap().iter().map(|entry| entry["action"].as_str().unwrap()).collect();
+    let wanted = [
+        "delete-hook",
+        "update-hook",
+        "update-hook",
+        "reset-token",
+        "update-hook",
+        "update-hook",
+        "create-hook",
+    ];
     assert_eq!(actions, wanted);
     assert!(!audit.to_string().contains(&reset), "no token is in the audit");
     browser.content().await;
@@ -133,7 +148,10 @@ async fn a_dead_letter_is_mended_and_requeued_and_a_fire_is_replayed() {
     forms.sign_in("admin").await;
     let (status, event) = forms.get(&format!("{fire}/event")).await;
     let event: serde_json::Value = serde_json::from_str(&event).unwrap();
-    assert_eq!((status, &event["routingKey"], &event["payload"]["after"]), (200, &json!("github.push._.o.r"), &json!("abc")));
+    assert_eq!(
+        (status, &event["routingKey"], &event["payload"]["after"]),
+        (200, &json!("github.push._.o.r"), &json!("abc"))
+    );
     let (status, task) = forms.get(&format!("{fire}/task")).await;
     assert!(status == 200 && task.contains("\"rev\""), "{task}");
     browser.content().await;
@@ -168,7 +186,10 @@ async fn a_trigger_form_follows_the_schema() {
     assert_eq!(fires["lastFires"][0]["firedBy"], "triggerHook");
     browser.content().await;
     let audit = call(&system, "GET", "/hooks/ci/nightly%2Fclean/audit", None).await.json();
-    assert_eq!((&audit["audit"][0]["action"], &audit["audit"][0]["clientId"]), (&json!("trigger-hook"), &json!("admin")));
+    assert_eq!(
+        (&audit["audit"][0]["action"], &audit["audit"][0]["clientId"]),
+        (&json!("trigger-hook"), &json!("admin"))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -193,7 +214,14 @@ async fn messages_are_watched_as_they_come() {
     browser.press("Go on (1 new)").await;
     browser.until("refs/heads/paused").await;
     // Of a message that did not fire, too, the message is there: to be looked at, tried and kept.
-    browser.client.find(fantoccini::Locator::LinkText("try with changes")).await.unwrap().click().await.unwrap();
+    browser
+        .client
+        .find(fantoccini::Locator::LinkText("try with changes"))
+        .await
+        .unwrap()
+        .click()
+        .await
+        .unwrap();
     browser.until("The filter says no").await;
     browser.open("/hooks/ci/on-push/history?only=decisions").await;
     browser.client.find(fantoccini::Locator::Css(".timeline .entry")).await.unwrap().click().await.unwrap();

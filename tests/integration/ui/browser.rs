@@ -92,7 +92,15 @@ impl Browser {
         })
         .await;
         let session = client.session_id().await.unwrap().unwrap();
-        Self { client, base: base.to_owned(), port, session, faults: Mutex::default(), _driver: driver, _folder: folder }
+        Self {
+            client,
+            base: base.to_owned(),
+            port,
+            session,
+            faults: Mutex::default(),
+            _driver: driver,
+            _folder: folder,
+        }
     }
 
     /// Opens a page.
@@ -188,7 +196,8 @@ impl Browser {
 
     /// What the browser has complained about since it was last asked.
     pub async fn complaints(&self) -> Vec<String> {
-        let log = self.client.issue_cmd(Own { path: "se/log", body: json!({ "type": "browser" }) }).await.unwrap();
+        let log =
+            self.client.issue_cmd(Own { path: "se/log", body: json!({ "type": "browser" }) }).await.unwrap();
         log.as_array()
             .into_iter()
             .flatten()
@@ -282,7 +291,11 @@ impl Drop for Browser {
         let end = || -> std::io::Result<()> {
             let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
             stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-            write!(stream, "DELETE /session/{} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", self.session)?;
+            write!(
+                stream,
+                "DELETE /session/{} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+                self.session
+            )?;
             let mut answer = [0; 256];
             stream.read(&mut answer).map(drop)
         };

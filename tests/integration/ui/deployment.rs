@@ -77,7 +77,8 @@ pub async fn push(system: &System, hook: &str, delivery: &str, payload: &Value) 
     let count = async || {
         let fires = call(system, "GET", &format!("/hooks/{hook}/last-fires"), None).await.json();
         let decisions = call(system, "GET", &format!("/hooks/{hook}/decisions"), None).await.json();
-        fires["lastFires"].as_array().map_or(0, Vec::len) + decisions["decisions"].as_array().map_or(0, Vec::len)
+        fires["lastFires"].as_array().map_or(0, Vec::len)
+            + decisions["decisions"].as_array().map_or(0, Vec::len)
     };
     let before = count().await;
     system.send_until_taken("push", delivery, payload.to_string().as_bytes()).await;

@@ -9,8 +9,13 @@ use super::deployment::{TOKEN, base, last_fire, populated};
 async fn every_page_is_usable_and_keeps_to_its_policy() {
     let system = populated("ui-pages").await;
     // Something refused, for the source's page.
-    let headers = [("content-type", "application/json"), ("x-github-event", "push"), ("x-hub-signature-256", "sha256=00")];
-    let refused = system.http.call("POST", &format!("{}/webhooks/github", system.bridge_url), &headers, "{}").await;
+    let headers = [
+        ("content-type", "application/json"),
+        ("x-github-event", "push"),
+        ("x-hub-signature-256", "sha256=00"),
+    ];
+    let refused =
+        system.http.call("POST", &format!("{}/webhooks/github", system.bridge_url), &headers, "{}").await;
     assert_eq!(refused.unwrap().status, 403);
     let fire = last_fire(&system, "ci/on-push").await;
     let dead = last_fire(&system, "ci/broken").await;

@@ -18,7 +18,11 @@ async fn pages_are_light_with_a_thousand_hooks() {
     for start in (0..HOOKS).step_by(50) {
         let made = (start..start + 50).map(|number| {
             let (system, definition) = (&system, &definition);
-            async move { call(system, "PUT", &format!("/hooks/many/hook-number-{number:04}"), Some(definition)).await.status }
+            async move {
+                call(system, "PUT", &format!("/hooks/many/hook-number-{number:04}"), Some(definition))
+                    .await
+                    .status
+            }
         });
         assert!(futures_util::future::join_all(made).await.iter().all(|status| *status == 200));
     }
@@ -30,13 +34,24 @@ async fn pages_are_light_with_a_thousand_hooks() {
     for asset in ["/static/style.css", "/static/script.js", "/static/icon.svg"] {
         shared += forms.get(asset).await.1.len();
     }
-    for path in ["/", "/hooks", "/hooks/many", "/hooks/many/hook-number-0500", "/hooks/many/hook-number-0500/edit", "/hooks?q=5", "/new"] {
+    for path in [
+        "/",
+        "/hooks",
+        "/hooks/many",
+        "/hooks/many/hook-number-0500",
+        "/hooks/many/hook-number-0500/edit",
+        "/hooks?q=5",
+        "/new",
+    ] {
         let started = Instant::now();
         let (status, page) = forms.get(path).await;
         let took = started.elapsed();
         assert_eq!(status, 200, "{path}");
         let weight = page.len() + shared;
-        println!("{path}: {weight} bytes with stylesheet and script, {:.1} ms ({HOOKS} hooks)", took.as_secs_f64() * 1e3);
+        println!(
+            "{path}: {weight} bytes with stylesheet and script, {:.1} ms ({HOOKS} hooks)",
+            took.as_secs_f64() * 1e3
+        );
         assert!(weight < MOST, "{path} weighs {weight}");
     }
     // The hook that is shown is in the list beside it, wherever it stands.

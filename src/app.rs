@@ -4,6 +4,7 @@
 //! starts it again, and what is recorded goes on.
 
 pub mod dev;
+mod late;
 pub mod source_filter;
 
 use std::net::SocketAddr;
@@ -13,17 +14,24 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use pulse::Transport;
+use pulse::trace::Tracing;
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{self, Api, local_only};
+use crate::api::{self, Api};
 use crate::auth::Authenticator;
 use crate::config::{Config, ConfigError};
+use crate::health::{self, Health};
+use crate::notify::Notifier;
 use crate::queue::{QueueService, Taskcluster};
 use crate::router::{Parts, Router};
 use crate::server::serve;
 use crate::store::Store;
+use crate::telemetry::metrics::BrokerGauges;
+use crate::telemetry::{Metrics, Traces};
 use crate::ui::{self, Ui};
+use late::Late;
 
 /// An orderly stop takes at most so long; then the process ends all the same, and what is pending goes on at the next start.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -35,41 +43,49 @@ pub async fn run_router(config: Config, stop: CancellationToken) -> anyhow::Resu
     let key = config.task_id_key().map_err(|error| errors.push(error)).ok();
     let queue = Taskcluster::new(&config.queue).map_err(|error| errors.push(error.to_string())).ok();
     let authenticator = config.authenticator().map_err(|more| errors.extend(more)).ok();
-    let (Some(key), Some(queue), Some(authenticator), true) = (key, queue, authenticator, errors.is_empty())
+    let notifier = config.notify.notifier(&config.queue).map_err(|error| errors.push(error.to_string())).ok();
+    let bridge = ui::Bridge::at(&config.ui.bridge_status).map_err(|error| errors.push(error)).ok();
+    let (Some(key), Some(queue), Some(authenticator), Some(notifier), Some(bridge), true) =
+        (key, queue, authenticator, notifier, bridge, errors.is_empty())
     else {
         return Err(ConfigError(errors).into());
     };
-    let open = authenticator.is_open();
+    let closed = authenticator.is_closed();
+    let metrics = Metrics::install(&config.telemetry, "router")?;
+    let traces = Traces::start(&config.telemetry, "router")?;
     let listener = listen("api.listen", config.api.listen).await?;
     println!("listening on http://{}", listener.local_addr()?);
+    tracing::info!(address = %listener.local_addr()?, "router started");
+    let health = Health::default();
+    let late = Late::new(health.clone());
+    let routes = late.routes().merge(health.routes()).merge(metrics.routes());
+    if closed {
+        tracing::warn!("[auth] names no client: hooks fire, and the API refuses everybody");
+    }
+    // A standby answers for its health too.
+    let server = tokio::spawn(serve(listener, routes, stop.clone()));
     let store = tokio::select! {
-        store = open_store(&config) => store?,
+        store = open_store(&config, health.clone()) => store?,
         () = stop.cancelled() => return Ok(()),
     };
     let transport = open_transport(&config, Path::new("."), "router")?;
-    let pages = Pages {
-        bridge: ui::Bridge::at(&config.ui.bridge_status).map_err(anyhow::Error::msg)?,
-        stop: stop.clone(),
-    };
+    let doors = Doors { authenticator, bridge, stop };
+    let queue = Arc::new(queue);
     let role =
-        RouterRole::start(&config, store, transport.clone(), Arc::new(queue), key, authenticator, pages)
+        RouterRole::start(&config, store.clone(), transport.clone(), queue, key, doors, traces.tracing())
             .await?;
-    let mut routes = role.api.routes();
-    let mut pages = role.ui.routes().merge(role.ui.fallback());
-    if open {
-        tracing::warn!(
-            "[auth] names nobody: the API is open to every program on this machine, and to nothing else"
-        );
-        routes = routes.layer(axum::middleware::from_fn(local_only::local_only));
-        pages = pages.layer(axum::middleware::from_fn(local_only::local_pages));
-    }
-    let routes = routes.merge(pages);
-    tracing::info!(address = %listener.local_addr()?, "router started");
-    serve(listener, routes, stop).await;
+    let mut beside = role.look_after(&config, &metrics, notifier);
+    late.come(role.api.routes().merge(role.ui.routes()).merge(role.ui.fallback()));
+    health.running(health::Parts { store, transport: transport.clone(), router: role.router.clone() });
+    // A panic of the server would have been its own end.
+    let _ = server.await;
     drained(async {
+        // A mail that is under way goes out again, with the same id, at the next start.
+        beside.shutdown().await;
         role.stop().await;
         transport.close().await;
         role.close_store().await;
+        traces.stop().await;
     })
     .await;
     Ok(())
@@ -83,8 +99,12 @@ pub async fn run_bridge(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     not_embedded(&config, "bridge").map_err(|error| ConfigError(vec![error]))?;
+    let metrics = Metrics::install(&config.telemetry, "bridge")?;
+    let traces = Traces::start(&config.telemetry, "bridge")?;
     let transport = open_transport(&config, Path::new("."), "bridge")?;
-    let bridge = build_bridge(&config, transport.clone())?;
+    let (broker, figures) = (transport.clone(), BrokerGauges::default());
+    metrics.before_each(move || figures.sample(&*broker));
+    let bridge = build_bridge(&config, transport.clone(), traces.tracing())?;
     let listener = listen("bridge.listen", config.bridge.listen).await?;
     println!("listening on http://{}", listener.local_addr()?);
     tracing::info!(address = %listener.local_addr()?, sources = config.bridge.source.len(), "bridge started");
@@ -120,24 +140,30 @@ pub async fn run_bridge(
         start_bridge(&bridge).await;
         bridge.failed().await
     };
-    let routes = bridge.routes().merge(bridge.health_routes());
+    let routes = bridge.routes().merge(bridge.health_routes()).merge(metrics.routes());
     let ended = tokio::select! {
         () = serve(listener, routes, stop.clone()) => Ok(()),
         () = status_served => Ok(()),
         failed = failed => Err(anyhow::anyhow!(failed)),
         () = reloading => Err(anyhow::anyhow!("no more signals arrive")),
+        () = metrics.keep() => Ok(()),
     };
     drained(async {
         bridge.stop().await;
         transport.close().await;
+        traces.stop().await;
     })
     .await;
     ended
 }
 
-fn build_bridge(config: &Config, transport: Arc<dyn Transport>) -> anyhow::Result<bridge::Bridge> {
+fn build_bridge(
+    config: &Config,
+    transport: Arc<dyn Transport>,
+    tracing: Tracing,
+) -> anyhow::Result<bridge::Bridge> {
     let compile_filter = Some(source_filter::compiler(&config.limits));
-    let outside = bridge::Outside { compile_filter, ..Default::default() };
+    let outside = bridge::Outside { compile_filter, tracing, ..Default::default() };
     Ok(bridge::Bridge::build(&config.bridge, &config.pulse.user, transport, outside).map_err(ConfigError)?)
 }
 
@@ -150,6 +176,9 @@ async fn start_bridge(bridge: &bridge::Bridge) {
     }
 }
 
+/// What runs beside a role, and ends when this is dropped.
+type Beside = JoinSet<()>;
+
 struct RouterRole {
     store: Store,
     router: Router,
@@ -157,8 +186,9 @@ struct RouterRole {
     ui: Ui,
 }
 
-/// What the pages are given beside what the API has.
-struct Pages {
+/// What API and pages are given beside the router: who may come in, whom they ask, when they stop.
+struct Doors {
+    authenticator: Authenticator,
     bridge: ui::Bridge,
     stop: CancellationToken,
 }
@@ -170,10 +200,10 @@ impl RouterRole {
         transport: Arc<dyn Transport>,
         queue: Arc<dyn QueueService>,
         task_id_key: Vec<u8>,
-        authenticator: Authenticator,
-        pages: Pages,
+        doors: Doors,
+        tracing: Tracing,
     ) -> anyhow::Result<Self> {
-        let authenticator = Arc::new(authenticator);
+        let authenticator = Arc::new(doors.authenticator);
         let router = Router::start(Parts {
             store: store.clone(),
             transport,
@@ -183,6 +213,7 @@ impl RouterRole {
             queue_kind: config.pulse.queue_type,
             router: config.router.clone(),
             limits: config.limits.clone(),
+            tracing,
         })
         .await?;
         let api = Api::new(api::Parts {
@@ -203,10 +234,25 @@ impl RouterRole {
             router: router.clone(),
             authenticator,
             task_id_key: &task_id_key,
-            bridge: pages.bridge,
-            stop: pages.stop,
+            bridge: doors.bridge,
+            stop: doors.stop,
         })?;
         Ok(Self { api, ui, store, router })
+    }
+
+    /// Measures, and tells owners, until what is answered is dropped.
+    fn look_after(&self, config: &Config, metrics: &Metrics, notifier: Option<Notifier>) -> Beside {
+        let router = self.router.clone();
+        metrics.before_each(move || router.sample());
+        let (router, most) = (self.router.clone(), config.telemetry.metrics_hooks);
+        metrics.also(move |text| router.write_backlogs(most, text));
+        let mut beside = JoinSet::new();
+        let metrics = metrics.clone();
+        beside.spawn(async move { metrics.keep().await });
+        if let Some(notifier) = notifier {
+            beside.spawn(notifier.run(self.store.clone(), self.router.clone()));
+        }
+        beside
     }
 
     async fn stop(&self) {
@@ -220,10 +266,11 @@ impl RouterRole {
     }
 }
 
-async fn open_store(config: &Config) -> anyhow::Result<Store> {
+async fn open_store(config: &Config, health: Health) -> anyhow::Result<Store> {
     let store = config.store.clone();
     tokio::task::spawn_blocking(move || {
         Store::open(&store, || {
+            health.standing_by();
             tracing::info!(path = %store.path.display(), "another router owns the store; standing by until it ends");
         })
     })

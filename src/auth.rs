@@ -4,7 +4,7 @@
 //! the auth service of a Taskcluster deployment (`taskcluster`), which is asked about each call. `open` is for
 //! `pulsehook dev` alone and cannot be configured.
 //!
-//! Promises: a signed call is good once (a replay within the clock's tolerance is refused); a payload hash that
+//! Promises: a signed call is good once (a replay within the clock's tolerance is refused, see `nonce`); a payload hash that
 //! is sent is checked against the raw body; nothing about a signed call is cached, so a revocation counts at
 //! once; no access token, MAC or certificate reaches a log, an error or an answer. That the auth service cannot
 //! be reached is told apart from a refusal: the caller is not at fault and may come back.
@@ -30,6 +30,10 @@ mod temporary;
 
 pub use scope::{Insufficient, ScopeSet};
 
+/// What callers hear, whoever they are, while nobody may call.
+const CLOSED: &str =
+    "nobody may use this API yet: the section [auth] of the router's configuration names no client";
+
 /// The client id of a call that says nothing of its sender.
 pub const ANONYMOUS: &str = "anonymous";
 
@@ -48,12 +52,9 @@ pub struct Config {
 }
 
 impl Config {
-    /// Nobody has said yet who may call.
-    pub fn is_unconfigured(&self) -> bool {
-        self.mode == Mode::Static
-            && self.anonymous.is_empty()
-            && self.client.is_empty()
-            && self.role.is_empty()
+    /// Whether the deployment's auth service is asked.
+    pub fn asks_taskcluster(&self) -> bool {
+        self.mode == Mode::Taskcluster
     }
 }
 
@@ -199,6 +200,11 @@ impl Authenticator {
         matches!(self.source, Source::Open)
     }
 
+    /// Whether there is nobody who may anything: the configuration names no client, and gives nothing to everybody.
+    pub fn is_closed(&self) -> bool {
+        matches!(&self.source, Source::Static(clients) if clients.is_empty())
+    }
+
     /// Who calls, and what they may do.
     pub async fn authenticate(&self, call: &Call<'_>) -> Result<Identity, AuthError> {
         self.authenticate_at(call, SystemTime::now()).await
@@ -226,6 +232,9 @@ impl Authenticator {
             }
             (_, claim) => claim?,
         };
+        if self.is_closed() {
+            return Err(AuthError::Failed(CLOSED.to_owned()));
+        }
         let identity = match (&self.source, &claim) {
             (Source::Taskcluster(remote), _) => {
                 remote.authenticate(call, authorization, claim.is_none()).await?

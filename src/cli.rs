@@ -2,12 +2,16 @@
 
 mod apply;
 mod client;
+mod doctor;
 mod fires;
 mod hook;
+mod import;
+mod located;
 mod output;
 pub mod render;
 mod serve;
 mod source;
+mod store;
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -68,6 +72,14 @@ enum Command {
     Dead(fires::DeadCommand),
     /// Fire a recorded message again.
     Replay(fires::ReplayArgs),
+    /// Copy every hook of a Taskcluster Hooks deployment, and say what a person should check.
+    Import(import::ImportArgs),
+    /// Back up, restore and check the router's store.
+    #[command(subcommand)]
+    Store(store::StoreCommand),
+    /// Check a configuration and all that it names: broker and rights, store, queue service, credentials, scopes, mail, clock.
+    /// Says what to do about each. Exits with 1 if anything fails.
+    Doctor(doctor::DoctorArgs),
     /// Render templates for a router, on standard input and output.
     #[command(hide = true)]
     RenderWorker,
@@ -136,7 +148,9 @@ impl Command {
             Self::Dev(args) => serve::dev(args).await?,
             Self::Bridge(args) => serve::bridge(args).await?,
             Self::Router(args) => serve::router(args.load()?).await?,
-            Self::LocalQueue(args) => crate::queue::command::run(args).await?,
+            Self::LocalQueue(args) => {
+                crate::queue::command::run(args, crate::app::stop_on_signals()?).await?
+            }
             Self::Hook(command) => return command.run().await,
             Self::Apply(args) => return apply::apply(args).await,
             Self::Completions { shell } => {
@@ -144,6 +158,9 @@ impl Command {
             }
             Self::Source(command) => return command.run().await,
             Self::Dead(command) => command.run().await?,
+            Self::Import(args) => return import::import(args).await,
+            Self::Store(command) => return command.run().await,
+            Self::Doctor(args) => return doctor::doctor(args).await,
             Self::Replay(args) => fires::replay(args).await?,
             Self::RenderWorker => return Ok(render_worker()),
         }

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::router::decide::Limits;
-use crate::{api, auth, queue, router, store, ui};
+use crate::{api, auth, notify, queue, router, store, telemetry, ui};
 
 /// The defaults, with every option explained.
 pub const DEFAULTS: &str = include_str!("../config/pulsehook.toml");
@@ -44,6 +44,10 @@ pub struct Config {
     pub keys: Keys,
     /// `[router]`.
     pub router: router::Config,
+    /// `[notify]`.
+    pub notify: notify::Config,
+    /// `[telemetry]`.
+    pub telemetry: telemetry::Config,
     /// `[limits]`.
     pub limits: Limits,
 }
@@ -56,8 +60,20 @@ pub struct ConfigError(pub Vec<String>);
 /// The shortest key for task ids, in bytes: 128 bits if it is random hex.
 const SHORTEST_KEY: usize = 32;
 
-const SECTIONS: [&str; 10] =
-    ["pulse", "store", "queue", "api", "ui", "auth", "bridge", "keys", "router", "limits"];
+const SECTIONS: [&str; 12] = [
+    "pulse",
+    "store",
+    "queue",
+    "api",
+    "ui",
+    "auth",
+    "bridge",
+    "keys",
+    "router",
+    "notify",
+    "telemetry",
+    "limits",
+];
 
 impl Config {
     /// Reads the layers. `file` is optional; `environment` gives the variables.
@@ -117,11 +133,16 @@ impl Config {
         let bridge = section::<bridge::Config>(layers, "bridge", &mut errors);
         let keys = section::<Keys>(layers, "keys", &mut errors);
         let router = section::<router::Config>(layers, "router", &mut errors);
+        let notify = section::<notify::Config>(layers, "notify", &mut errors);
+        let telemetry = section::<telemetry::Config>(layers, "telemetry", &mut errors);
+        if let Some(Err(error)) = telemetry.as_ref().map(telemetry::Config::check) {
+            errors.push(error);
+        }
         let limits = match layers.get::<Limits>("limits") {
             Err(config::ConfigError::NotFound(_)) => Some(Limits::default()),
             _ => section::<Limits>(layers, "limits", &mut errors),
         };
-        match (pulse, store, queue, api, ui, auth, bridge, keys, router, limits) {
+        match (pulse, store, queue, api, ui, auth, bridge, keys, router, notify, telemetry, limits) {
             (
                 Some(pulse),
                 Some(store),
@@ -132,19 +153,29 @@ impl Config {
                 Some(bridge),
                 Some(keys),
                 Some(router),
+                Some(notify),
+                Some(telemetry),
                 Some(limits),
-            ) if errors.is_empty() => {
-                Ok(Config { pulse, store, queue, api, ui, auth, bridge, keys, router, limits })
-            }
+            ) if errors.is_empty() => Ok(Config {
+                pulse,
+                store,
+                queue,
+                api,
+                ui,
+                auth,
+                bridge,
+                keys,
+                router,
+                notify,
+                telemetry,
+                limits,
+            }),
             _ => Err(ConfigError(errors)),
         }
     }
 
     /// Who tells callers apart: as `[auth]` says, with the deployment of `[queue]`.
     pub fn authenticator(&self) -> Result<auth::Authenticator, Vec<String>> {
-        if self.auth.is_unconfigured() && self.api.listen.ip().is_loopback() {
-            return Ok(auth::Authenticator::open());
-        }
         let deployment = auth::Deployment {
             root_url: &self.queue.root_url,
             client_id: &self.queue.client_id,

@@ -30,7 +30,7 @@ pub use crate::auth::service::MAX_RETRY_AFTER;
 #[async_trait]
 pub trait QueueService: Send + Sync + 'static {
     /// Creates a task. `task` is the JSON definition, sent as it is; `task_id` a slugid; the call may do no
-    /// more than `authorized_scopes` allow, whatever the client itself may do.
+    /// more than `authorized_scopes` allow, whatever the client itself may do. `traceparent` says which trace it is part of.
     ///
     /// Succeeds also when the task exists already with the same definition.
     async fn create_task(
@@ -38,6 +38,7 @@ pub trait QueueService: Send + Sync + 'static {
         task_id: &str,
         task: Bytes,
         authorized_scopes: &[String],
+        traceparent: Option<&str>,
     ) -> Result<(), CreateError>;
 
     /// The definition of a task as the service keeps it (defaults filled in), `None` if there is no such task.

@@ -11,7 +11,9 @@ mod again;
 mod ancestry;
 pub mod decide;
 mod deciders;
+mod depths;
 mod events;
+mod figures;
 pub mod gate;
 pub mod identity;
 mod intake;
@@ -26,7 +28,9 @@ pub mod registry;
 mod retention;
 pub mod scheduler;
 mod submit;
+mod task_state;
 pub mod throttle;
+mod traces;
 pub mod trigger;
 pub mod triggering;
 mod undeliverable;
@@ -38,6 +42,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures_util::stream::{self, StreamExt as _};
+use pulse::trace::Tracing;
 use pulse::{Delivery, Event as PulseEvent, QueueKind, Transport, naming};
 use serde::Deserialize;
 use tokio::sync::{broadcast, mpsc, watch};
@@ -54,6 +59,7 @@ use decide::Limits;
 use gate::Gate;
 use identity::TaskIds;
 pub use keeper::KeepError;
+pub use registry::RefusedBinding;
 use registry::{LiveHook, Registry};
 use scheduler::Scheduler;
 
@@ -85,6 +91,8 @@ pub struct Config {
     pub messages_kept_days: u32,
     /// When the queue service has been down for so long, unrecorded messages go back to the broker and consuming stops.
     pub return_after_seconds: u64,
+    /// The exchanges' prefix on which the queue service tells what became of tasks; empty: nobody listens.
+    pub task_states: String,
     /// `[router.hook]`: the limits of each hook.
     pub hook: throttle::Config,
     /// `[router.schedule]`.
@@ -109,6 +117,8 @@ pub struct Parts {
     pub router: Config,
     /// `[limits]`.
     pub limits: Limits,
+    /// Who records what fires take.
+    pub tracing: Tracing,
 }
 
 struct Settings {
@@ -118,6 +128,7 @@ struct Settings {
     router: Config,
     limits: Limits,
     workers: Arc<Workers>,
+    tracing: Tracing,
 }
 
 /// Whether messages are taken from the broker, which depends on how long the queue service has been down.
@@ -146,11 +157,16 @@ struct Inner {
     deciders: deciders::Deciders,
     submitter: submit::Submitter,
     events: events::Events,
+    figures: figures::Figures,
+    gauges: figures::Gauges,
+    depths: depths::Depths,
     waiters: Arc<waiters::Waiters>,
     recent: Arc<recent::Recent>,
     activity: activity::Activity,
     /// The sink of every hook's consumer.
     deliveries: mpsc::Sender<Delivery>,
+    /// What the intake hears.
+    heard: mpsc::UnboundedSender<intake::Heard>,
     /// Whether messages are taken from the broker.
     taking: watch::Sender<Taking>,
     /// Added to a connection's generation: the epoch, which grows over restarts.
@@ -218,10 +234,14 @@ impl Router {
             deciders: deciders::Deciders::start().map_err(|error| StoreError::Sqlite(error.to_string()))?,
             submitter: submit::Submitter::new(parts.router.submissions_per_hook as usize, settled),
             events: Default::default(),
+            figures: Default::default(),
+            gauges: Default::default(),
+            depths: Default::default(),
             waiters: Default::default(),
             recent: Default::default(),
             activity: Default::default(),
             deliveries,
+            heard: heard.clone(),
             taking: watch::Sender::new(Taking::Yes),
             epoch_base: parts.store.begin_epochs(now_ms()).await?,
             generation: AtomicU64::new(1),
@@ -241,6 +261,7 @@ impl Router {
                         .map_err(|error| StoreError::Sqlite(error.to_string()))?,
                 ),
                 limits: parts.limits,
+                tracing: parts.tracing,
             },
         });
         for row in inner.store.hooks(None).await? {
@@ -256,7 +277,9 @@ impl Router {
         inner.spawn(inner.clone().keep_epoch());
         inner.spawn(inner.clone().keep_retention());
         inner.spawn(inner.clone().remember_activity());
+        inner.spawn(inner.clone().keep_depths());
         inner.recover().await?;
+        inner.spawn(inner.clone().keep_task_states());
         inner.spawn(inner.clone().keep_topology());
         inner.spawn(inner.scheduler.clone().run());
         Ok(Router { inner })
@@ -325,6 +348,36 @@ impl Router {
     pub fn paused_for(&self, name: &HookName) -> Option<Duration> {
         let queue = naming::queue(&self.inner.config.user, &name.group, &name.id);
         self.inner.registry.get(&queue)?.shared.throttle.paused_for(Instant::now())
+    }
+
+    /// Whether the queue service works, as far as submissions have shown; asked anew while they show nothing.
+    pub async fn check_queue_service(&self) -> Result<(), String> {
+        if let gate::GateState::Closed { reason } = &*self.inner.gate.watch().borrow() {
+            return Err(reason.clone());
+        }
+        self.inner.queue.probe().await.map_err(|error| error.to_string())
+    }
+
+    /// For how long a hook's messages still wait because it has fired as often as it may; `None` if they do not.
+    pub fn limited_for(&self, name: &HookName) -> Option<Duration> {
+        let queue = naming::queue(&self.inner.config.user, &name.group, &name.id);
+        let hook = self.inner.registry.get(&queue)?;
+        hook.shared.throttle.limited_for(&self.inner.config.router.hook, Instant::now())
+    }
+
+    /// Sets the gauges that are asked for and not counted. Quick.
+    pub fn sample(&self) {
+        self.inner.sample();
+    }
+
+    /// Adds series of the hooks with the fullest queues, `most` of them, to a text for Prometheus.
+    pub fn write_backlogs(&self, most: usize, text: &mut String) {
+        self.inner.write_backlogs(most, text);
+    }
+
+    /// Bindings of all hooks that the broker refuses.
+    pub fn refused_bindings(&self) -> Vec<RefusedBinding> {
+        self.inner.registry.refused_bindings()
     }
 
     /// The limits that hooks are compiled with.

@@ -1,6 +1,8 @@
 //! Serves HTTP: hyper's connections with a bound on their number and on slow headers, and an orderly stop.
+//!
+//! The one accept loop of the program: what it promises holds for API, bridge and local queue alike.
 
-use std::convert::Infallible;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +28,10 @@ const DRAIN: Duration = Duration::from_secs(10);
 
 /// How long accepting pauses after an error, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// On a response: the connection is closed in its place. For servers that fail on request.
+#[derive(Debug, Clone, Copy)]
+pub struct HangUp;
 
 /// Serves `routes` until `stop`, then lets requests under way finish, within a bound. Each request carries the
 /// `ConnectInfo` of its peer.
@@ -60,7 +66,12 @@ pub async fn serve(listener: TcpListener, routes: axum::Router, stop: Cancellati
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(ConnectInfo(peer));
             async move {
-                Ok::<_, Infallible>(routes.oneshot(request).await.unwrap_or_else(|never| match never {}))
+                let answer = routes.oneshot(request).await.unwrap_or_else(|never| match never {});
+                match answer.extensions().get::<HangUp>() {
+                    None => Ok(answer),
+                    // An error of the service is what makes hyper close without a word.
+                    Some(HangUp) => Err(io::Error::other("closed on request")),
+                }
             }
         });
         let connection = hyper::server::conn::http1::Builder::new()

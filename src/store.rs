@@ -9,13 +9,19 @@
 
 mod ancestor;
 mod audit;
+mod backup;
 mod binding;
 mod decision;
 mod epoch;
+mod figures;
 mod fire;
 mod hook;
+mod inspect;
 mod looking;
+mod mail;
 mod meta;
+mod notice;
+mod refused_binding;
 mod retention;
 mod schedule;
 mod schema;
@@ -31,13 +37,19 @@ use serde::Deserialize;
 
 pub use ancestor::Ancestor;
 pub use audit::AuditRow;
+pub use backup::{backup, restore};
 pub use decision::DecisionRow;
+pub use figures::StoreFigures;
 pub use fire::{
     Ended, FireRow, FireState, FireSummary, NewFire, PendingFire, Recorded, Rendering, StoredMessage,
     StoredTask,
 };
 pub use hook::{HookRow, NewHook, Saved, Tombstone};
+pub use inspect::{Inspection, inspect};
 pub use looking::{DecisionEntry, Happened, HookEntry, LastOutcome};
+pub use mail::{MailFigures, MailRow};
+pub use notice::{Failure, NewNotice, Notice};
+pub use refused_binding::RefusedBinding;
 pub use retention::{Horizon, Step};
 pub use schedule::{DueCursor, Moved, NewSchedule, ScheduleRow};
 
@@ -194,6 +206,11 @@ impl Store {
         })
         .await
         .map_err(|error| StoreError::Sqlite(error.to_string()))?
+    }
+
+    /// Whether a write reaches the disk.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        self.write(|w| meta::set(w.connection, "checked_at", &crate::router::now_ms().to_string())).await
     }
 
     /// What tells this store from every other, also from one made anew under the same path.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use chrono::{DateTime, Utc};
 use ipnet::IpNet;
+use pulse::trace::Tracing;
 use pulse::{TopologyError, Transport, naming};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -40,11 +41,13 @@ pub struct Outside {
     pub now: Now,
     /// Compiles the sources' filters; without it a source with a filter is a mistake in the configuration.
     pub compile_filter: Option<CompileFilter>,
+    /// Who records what webhooks take.
+    pub tracing: Tracing,
 }
 
 impl Default for Outside {
     fn default() -> Self {
-        Self { now: Arc::new(Utc::now), compile_filter: None }
+        Self { now: Arc::new(Utc::now), compile_filter: None, tracing: Tracing::default() }
     }
 }
 
@@ -76,6 +79,8 @@ pub(crate) struct Shared {
     pub read_timeout: Duration,
     pub deliveries: Deliveries,
     pub now: Now,
+    pub tracing: Tracing,
+    pub publish_seconds: metrics::Histogram,
 }
 
 impl Shared {
@@ -143,6 +148,8 @@ impl Bridge {
             read_timeout: Duration::from_secs(config.read_timeout_seconds),
             deliveries: Deliveries::default(),
             now: outside.now,
+            tracing: outside.tracing,
+            publish_seconds: metrics::histogram!("pulsehook_bridge_publish_seconds"),
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -234,7 +241,7 @@ impl Bridge {
         webhook::routes(Arc::clone(&self.shared))
     }
 
-    /// `/__heartbeat__`, `/__lbheartbeat__` and `/__version__`, apart from [`routes`](Self::routes) for a process that has
+    /// `/__heartbeat__`, `/__lbheartbeat__`, `/__ready__` and `/__version__`, apart from [`routes`](Self::routes) for a process that has
     /// others of these names.
     pub fn health_routes(&self) -> Router {
         health::routes(Arc::clone(&self.shared))

@@ -6,11 +6,11 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use http::HeaderMap;
 use pulse::naming::routing_key;
+use pulse::trace::{self, TraceContext, Tracing};
 use pulse::{Headers, Message, Properties};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
-use crate::accept::hash;
+use crate::accept::{bytes_of, hash};
 use crate::body::Payload;
 use crate::place::{Request, header_text};
 use crate::refusal::Refusal;
@@ -58,6 +58,10 @@ pub struct Event {
     pub value: Value,
     /// What it has in common with events that it may be coalesced with.
     pub coalesce_key: Option<[u8; 32]>,
+    /// Its place in the sender's trace, or in one that begins with it.
+    pub context: TraceContext,
+    /// The sender's span.
+    pub parent: Option<[u8; 8]>,
 }
 
 /// Reads a request that has been verified.
@@ -71,6 +75,7 @@ pub fn read(
     query: Option<&str>,
     payload: Payload,
     now: DateTime<Utc>,
+    tracing: &Tracing,
 ) -> Result<Reading, Refusal> {
     let request = Request { headers, query, body: &payload.value };
     let shaken =
@@ -98,7 +103,9 @@ pub fn read(
     let key = routing_key(
         [source.name.as_str(), name.as_str()].into_iter().chain(words.iter().map(String::as_str)),
     );
-    let digest: [u8; 32] = Sha256::digest(&payload.json).into();
+    let digest = bytes_of(&ring::digest::digest(&ring::digest::SHA256, &payload.json));
+    let sent = headers.get(trace::HEADER).and_then(|value| TraceContext::parse(value.to_str().ok()?));
+    let (context, parent) = tracing.enter(sent);
     let message_id = match &delivery {
         Some(delivery) => delivery_message_id(&source.name, &name, delivery, &digest),
         None => format!("{}-{}", source.name, uuid::Uuid::new_v4().simple()),
@@ -110,7 +117,7 @@ pub fn read(
             message_id: Some(message_id.clone()),
             timestamp: u64::try_from(now.timestamp()).ok(),
             content_type: Some("application/json".to_owned()),
-            headers: message_headers(source, headers, &name, delivery.as_deref()),
+            headers: message_headers(source, headers, &name, delivery.as_deref(), context),
         },
         body: Bytes::clone(&payload.json),
     };
@@ -121,6 +128,8 @@ pub fn read(
         delivery,
         digest,
         coalesce_key,
+        context,
+        parent,
         value: payload.value,
     })))
 }
@@ -132,18 +141,20 @@ fn delivery_message_id(source: &str, event: &str, delivery: &str, digest: &[u8; 
     format!("{source}-{}", hex::encode(&hash[..20]))
 }
 
-fn message_headers(source: &Source, headers: &HeaderMap, event: &str, delivery: Option<&str>) -> Headers {
+fn message_headers(
+    source: &Source,
+    headers: &HeaderMap,
+    event: &str,
+    delivery: Option<&str>,
+    context: TraceContext,
+) -> Headers {
     let mut result = Headers::new();
     for name in &source.headers {
         if let Some(value) = header_text(headers, name) {
             result.insert(name.as_str().to_owned(), Value::String(clip(value)));
         }
     }
-    if let Some(trace) =
-        headers.get("traceparent").and_then(|value| value.to_str().ok()).filter(|t| is_trace(t))
-    {
-        result.insert("traceparent".to_owned(), Value::String(trace.to_owned()));
-    }
+    result.insert(trace::HEADER.to_owned(), Value::String(context.to_string()));
     result.insert(HEADER_SOURCE.to_owned(), Value::String(source.name.clone()));
     result.insert(HEADER_EVENT.to_owned(), Value::String(clip(event)));
     if let Some(delivery) = delivery {
@@ -156,14 +167,4 @@ fn clip(text: &str) -> String {
     let end =
         (0..=text.len().min(MAX_HEADER_BYTES)).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
     text[..end].to_owned()
-}
-
-/// W3C Trace Context, version 00.
-fn is_trace(text: &str) -> bool {
-    let lengths = [2, 32, 16, 2];
-    let parts: Vec<&str> = text.split('-').collect();
-    parts.len() == lengths.len()
-        && parts.iter().zip(lengths).all(|(part, length)| {
-            part.len() == length && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-        })
 }

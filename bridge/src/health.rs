@@ -1,6 +1,7 @@
-//! Health, as Dockerflow has it: `/__heartbeat__`, `/__lbheartbeat__`, `/__version__`.
+//! Health, as Dockerflow has it: `/__heartbeat__`, `/__lbheartbeat__`, `/__version__`; and `/__ready__`.
 //!
-//! The heartbeat fails when the bridge can neither publish nor spool: then a load balancer should send events elsewhere.
+//! Heartbeat and readiness fail when the bridge can neither publish nor spool: then a load balancer should send events
+//! elsewhere. The process lives for as long as `/__lbheartbeat__` answers: no trouble of others is a reason to restart it.
 
 use std::sync::Arc;
 
@@ -15,11 +16,12 @@ use serde_json::json;
 
 use crate::bridge::Shared;
 
-/// The three routes.
+/// The routes.
 pub fn routes(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/__heartbeat__", get(heartbeat))
         .route("/__lbheartbeat__", get(async || StatusCode::OK))
+        .route("/__ready__", get(ready))
         .route("/__version__", get(version))
         .with_state(shared)
 }
@@ -47,6 +49,14 @@ async fn heartbeat(State(shared): State<Arc<Shared>>) -> Response {
     });
     let status = if works { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(body)).into_response()
+}
+
+/// 200 while events can be taken.
+async fn ready(State(shared): State<Arc<Shared>>) -> StatusCode {
+    let now = (shared.now)().timestamp_millis();
+    let broker = *shared.publisher.status().borrow() == Status::Up;
+    let takes = broker || shared.spool.as_ref().is_some_and(|spool| spool.check(now).is_ok());
+    if takes { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
 }
 
 async fn version() -> Json<serde_json::Value> {

@@ -18,10 +18,12 @@ use crate::signature::Verifier;
 use crate::status::About;
 
 mod coalesce;
+mod counters;
 mod schemes;
 
 pub use coalesce::Coalesce;
 use coalesce::coalesce;
+use counters::Counters;
 pub use schemes::schemes;
 
 /// Longest name of a source: it is a word of routing keys, which have 255 bytes in all.
@@ -73,6 +75,8 @@ pub struct Source {
     pub limits: SourceLimits,
     /// What it is, in words.
     pub about: About,
+    /// What is counted of it.
+    pub counters: Counters,
     large_message_told: AtomicBool,
 }
 
@@ -225,6 +229,7 @@ impl Source {
                     config.concurrency.unwrap_or(bridge.limits.source_concurrency),
                 ),
                 about,
+                counters: Counters::new(&config.name),
                 large_message_told: AtomicBool::new(false),
             }),
             Ok(_) => Err(errors),

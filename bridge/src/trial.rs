@@ -6,6 +6,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
 use pulse::Message;
+use pulse::trace::Tracing;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -129,7 +130,9 @@ pub fn preview(
     let form = Form { urlencoded: false, gzip: false };
     let payload = form.parse(attempt.payload.clone()).map_err(refused)?;
     let exchange = pulse::naming::exchange(user, "webhook");
-    match event::read(&source, &exchange, &headers, None, payload, now).map_err(refused)? {
+    match event::read(&source, &exchange, &headers, None, payload, now, &Tracing::default())
+        .map_err(refused)?
+    {
         Reading::Handshake { status, answer } => Ok(Preview::Handshake { status, answer }),
         Reading::Event(event) => {
             let filter = source.filter.as_ref().map(|filter| filter(&event.message, &event.value));

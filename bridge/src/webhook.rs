@@ -6,6 +6,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use axum::extract::{ConnectInfo, Request, State};
 use axum::response::{IntoResponse, Response};
@@ -15,12 +16,13 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use http_body_util::BodyExt as _;
 use metrics::counter;
+use pulse::trace::{Span, SpanKind};
 use tracing::{info, warn};
 
 use crate::accept::Answered;
 use crate::body::{Form, Payload};
 use crate::bridge::Shared;
-use crate::event::{self, Reading};
+use crate::event::{self, Event, Reading};
 use crate::limits::Share;
 use crate::peer;
 use crate::refusal::Refusal;
@@ -116,6 +118,7 @@ async fn handle(
     headers: &HeaderMap,
     body: axum::body::Body,
 ) -> Result<Handled, Refusal> {
+    let begun = SystemTime::now();
     let _slot = shared.peers.enter(sender)?;
     let source = shared.source(&address.source).ok_or(Refusal::NoSource)?;
     let form = Form::of(headers)?;
@@ -130,16 +133,48 @@ async fn handle(
     };
     let payload = verify(shared, &source, form, proof, body, &mut share).await?;
     let _permit = source.limits.enter()?;
-    match event::read(&source, &shared.exchange, headers, address.query, payload, (shared.now)())? {
+    let now = (shared.now)();
+    match event::read(&source, &shared.exchange, headers, address.query, payload, now, &shared.tracing)? {
         Reading::Handshake { status, answer } => {
             info!(source = %source.name, "handshake answered");
             Ok(Handled::Handshake { status, answer })
         }
         Reading::Event(event) => {
-            let answered = shared.accept(&source, *event).await?;
-            Ok(Handled::Event(Box::new(answered)))
+            let (context, parent) = (event.context, event.parent);
+            let about = shared.tracing.spans.is_some().then(|| about(&source, &event));
+            let outcome = shared.accept(&source, *event).await;
+            shared.tracing.record(context, || {
+                let mut span = Span {
+                    context,
+                    parent,
+                    name: "webhook",
+                    kind: SpanKind::Producer,
+                    start: begun,
+                    end: SystemTime::now(),
+                    attributes: about.unwrap_or_default(),
+                    error: outcome.as_ref().err().map(ToString::to_string),
+                };
+                if let Ok(answered) = &outcome {
+                    span.attributes
+                        .push(("http.response.status_code", answered.accepted.status.as_u16().to_string()));
+                }
+                span
+            });
+            Ok(Handled::Event(Box::new(outcome?)))
         }
     }
+}
+
+/// What a span tells of an event; names as OpenTelemetry has them where it has any.
+fn about(source: &Source, event: &Event) -> Vec<(&'static str, String)> {
+    let message = &event.message;
+    vec![
+        ("pulsehook.source", source.name.clone()),
+        ("messaging.system", "rabbitmq".to_owned()),
+        ("messaging.destination.name", message.exchange.clone()),
+        ("messaging.rabbitmq.destination.routing_key", message.routing_key.clone()),
+        ("messaging.message.id", event.message_id.clone()),
+    ]
 }
 
 fn handshake(status: u16, answer: Option<serde_json::Value>) -> Response {

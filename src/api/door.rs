@@ -157,15 +157,21 @@ fn bad_argument(what: &str, name: &str, why: &str) -> ApiError {
     ApiError::new(Code::InvalidRequestArguments, format!("{what} {name}: {why}"))
 }
 
-/// The parameters of the query that the entry knows; others are none of its business (`bewit`, say).
+/// The parameter of a query that is a signature, and the authenticator's business.
+const BEWIT: &str = "bewit";
+
+/// The parameters of the query, each one that the entry knows: one that nobody reads is a mistake of whoever sent it.
 fn query(endpoint: &Endpoint, text: &str) -> Result<BTreeMap<String, String>, ApiError> {
+    let refused = |name: &str, why: &str| bad_argument("query parameter", name, why);
     let mut query = BTreeMap::new();
-    for (name, value) in url::form_urlencoded::parse(text.as_bytes()) {
+    for (name, value) in url::form_urlencoded::parse(text.as_bytes()).filter(|(name, _)| name != BEWIT) {
         let Some(parameter) = endpoint.query.iter().find(|parameter| parameter.name == name) else {
-            continue;
+            return Err(refused(&format!("{name:?}"), "this method has no such parameter"));
         };
-        (parameter.check)(&value).map_err(|why| bad_argument("query parameter", parameter.name, why))?;
-        query.insert(name.into_owned(), value.into_owned());
+        (parameter.check)(&value).map_err(|why| refused(parameter.name, why))?;
+        if query.insert(name.into_owned(), value.into_owned()).is_some() {
+            return Err(refused(parameter.name, "it is given twice"));
+        }
     }
     Ok(query)
 }

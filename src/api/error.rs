@@ -108,13 +108,7 @@ impl RequestInfo {
 impl ApiError {
     /// An error with a message for the caller.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-            faults: Vec::new(),
-            retry_after: None,
-            request: Box::default(),
-        }
+        Self { code, message: message.into(), faults: Vec::new(), retry_after: None, request: Box::default() }
     }
 
     /// Problems of a document, a line each.

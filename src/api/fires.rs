@@ -67,6 +67,9 @@ pub(super) async fn show(call: Call) -> Answer {
         return Err(ApiError::new(Code::ResourceNotFound, message));
     };
     let mut shown = fire(&found);
+    if let Some(state) = &found.task_state {
+        shown["taskState"] = json!(state);
+    }
     if let Some(stored) = api.inner.store.message(found.id).await? {
         let body = &stored.message.body;
         shown["message"] = json!({

@@ -11,6 +11,14 @@ use crate::store::{FireRow, FireState};
 /// Entries of a page, by default and at most.
 const PAGE: u32 = 1_000;
 
+/// Why a hook's messages wait: the circuit breaker.
+const FAILING: &str =
+    "The hook's fires keep failing, so its messages wait in the broker; changing the hook ends the pause.";
+
+/// Why a hook's messages wait: the rate limit.
+const LIMITED: &str =
+    "The hook has fired as often as router.hook.fires_per_minute allows, so its messages wait in the broker.";
+
 pub(super) async fn last_fires(call: Call) -> Result<Value, ApiError> {
     let (name, api) = (call.name()?, &call.api);
     let row = find(api, &name).await?;
@@ -41,7 +49,11 @@ fn last_fire(name: &HookName, fire: &FireRow) -> Value {
         "taskCreateTime": time(fire.fired_at),
         "result": if failed { "error" } else { "success" },
         "error": if failed { fire.error.clone().unwrap_or_default() } else { String::new() },
-        "taskState": if fire.state == FireState::Success { "unscheduled" } else { fire.state.as_str() },
+        "taskState": match (fire.state, &fire.task_state) {
+            (FireState::Success, Some(state)) => state,
+            (FireState::Success, None) => "unscheduled",
+            (state, _) => state.as_str(),
+        },
     })
 }
 
@@ -89,9 +101,10 @@ pub(super) async fn bindings(call: Call) -> Result<Value, ApiError> {
     if let Some(error) = health.error {
         answer["queueError"] = json!(error);
     }
-    if let Some(pause) = api.inner.router.paused_for(&name) {
-        let until = crate::router::now_ms() + i64::try_from(pause.as_millis()).unwrap_or_default();
-        let reason = "The hook's fires keep failing, so its messages wait in the broker; changing the hook ends the pause.";
+    let router = &api.inner.router;
+    let held = router.paused_for(&name).map(|pause| (FAILING, pause));
+    if let Some((reason, wait)) = held.or_else(|| router.limited_for(&name).map(|wait| (LIMITED, wait))) {
+        let until = crate::router::now_ms() + i64::try_from(wait.as_millis()).unwrap_or_default();
         answer["held"] = json!({ "reason": reason, "until": time(until) });
     }
     Ok(answer)

@@ -47,8 +47,13 @@ pub(super) async fn by_token_in_path(call: Call) -> Answer {
 }
 
 pub(super) async fn by_token_in_header(call: Call) -> Answer {
-    let token = call.header("x-hook-token").unwrap_or_default().to_owned();
-    by_token(&call, &token).await
+    match call.header("x-hook-token") {
+        Some(token) => by_token(&call, token).await,
+        None => {
+            let message = "the header X-Hook-Token, with the hook's trigger token, is missing";
+            Err(ApiError::new(Code::AuthenticationFailed, message))
+        }
+    }
 }
 
 async fn by_token(call: &Call, token: &str) -> Answer {

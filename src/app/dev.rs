@@ -13,14 +13,16 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use tokio_util::sync::CancellationToken;
 
-use super::{Pages, RouterRole, build_bridge, drained, listen, open_store, open_transport, start_bridge};
+use super::{Doors, RouterRole, build_bridge, drained, listen, open_store, open_transport, start_bridge};
 use crate::api::local_only;
 use crate::auth::Authenticator;
 use crate::config::{Config, ConfigError, loopback_only};
+use crate::health::{self, Health};
 use crate::hook::HookFile;
 use crate::queue::{Taskcluster, local};
 use crate::server::serve;
 use crate::store::{NewHook, Saved};
+use crate::telemetry::{Metrics, Traces};
 use crate::ui;
 
 /// The example hook that a new data folder starts with.
@@ -66,10 +68,13 @@ pub async fn run(mut config: Config, options: Options, stop: CancellationToken) 
         config.bridge.source.push(toml::from_str(&source).context("the example's webhook source")?);
     }
 
+    let metrics = Metrics::install(&config.telemetry, "dev")?;
+    let traces = Traces::start(&config.telemetry, "dev")?;
     let transport = open_transport(&config, data, "dev")?;
     config.bridge.spool.path = data.join("spool.db");
-    let bridge = build_bridge(&config, transport.clone())?;
-    let store = open_store(&config).await?;
+    let bridge = build_bridge(&config, transport.clone(), traces.tracing())?;
+    let health = Health::default();
+    let store = open_store(&config, health.clone()).await?;
     let recorder = local::LocalQueue::open(local::Config {
         data: local::Data::File(data.join("queue.db")),
         credentials: None,
@@ -83,26 +88,35 @@ pub async fn run(mut config: Config, options: Options, stop: CancellationToken) 
     if config.ui.webhook_url.is_empty() {
         config.ui.webhook_url = format!("http://{address}");
     }
-    let pages = Pages { bridge: ui::Bridge::Here(Arc::new(bridge.status())), stop: stop.clone() };
-    let everybody = Authenticator::open();
+    let doors = Doors {
+        authenticator: Authenticator::open(),
+        bridge: ui::Bridge::Here(Arc::new(bridge.status())),
+        stop: stop.clone(),
+    };
     let role = RouterRole::start(
         &config,
         store,
         transport.clone(),
         Arc::new(queue),
         key.into_bytes(),
-        everybody,
-        pages,
+        doors,
+        traces.tracing(),
     )
     .await?;
+    let notifier = config.notify.notifier(&config.queue)?;
+    let mut beside = role.look_after(&config, &metrics, notifier);
     let example = example_hook(&role, &config.pulse.user).await?;
 
     greet(address, data, &secret_path, &secret, &example);
+    let (store, router) = (role.store.clone(), role.router.clone());
+    health.running(health::Parts { store, transport: transport.clone(), router });
     let routes = role
         .api
         .routes()
         .merge(bridge.routes())
         .merge(recorder.routes())
+        .merge(metrics.routes())
+        .merge(health.routes())
         .layer(axum::middleware::from_fn(local_only::local_only));
     let pages = role.ui.routes().merge(role.ui.fallback());
     let routes = routes.merge(pages.layer(axum::middleware::from_fn(local_only::local_pages)));
@@ -114,6 +128,7 @@ pub async fn run(mut config: Config, options: Options, stop: CancellationToken) 
         failed = bridge.failed() => Err(anyhow::anyhow!(failed)),
     };
     drained(async {
+        beside.shutdown().await;
         bridge.stop().await;
         role.stop().await;
         served.cancel();
@@ -121,6 +136,7 @@ pub async fn run(mut config: Config, options: Options, stop: CancellationToken) 
         let _ = server.await;
         transport.close().await;
         role.close_store().await;
+        traces.stop().await;
     })
     .await;
     println!("stopped; start again with the same --data to go on");

@@ -66,6 +66,11 @@ impl Clients {
         if errors.is_empty() { Ok(Self { clients, roles, anonymous, anonymous_scopes }) } else { Err(errors) }
     }
 
+    /// No client, and nothing that everybody may do.
+    pub fn is_empty(&self) -> bool {
+        self.clients.is_empty() && self.anonymous_scopes.as_slice() == [ANONYMOUS_ROLE]
+    }
+
     pub fn anonymous(&self) -> Identity {
         Identity { client_id: ANONYMOUS.to_owned(), scopes: self.anonymous_scopes.clone(), expires: None }
     }

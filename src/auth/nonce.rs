@@ -5,6 +5,9 @@
 //! timestamp becomes a floor, and calls that are not newer are refused: forgetting never lets a replay pass. The
 //! floor is the client's own, so that a busy client cannot shut out another. Only calls whose signature was good
 //! come here.
+//!
+//! The memory is this process's own: what was signed shortly before a restart may be repeated once after it, while its timestamp
+//! passes. Refusing all that is older than the process would shut out every client whose clock is a little behind.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};

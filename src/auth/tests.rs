@@ -330,7 +330,7 @@ async fn auth_service() -> (SocketAddr, Arc<std::sync::Mutex<Vec<Value>>>) {
         .with_state(calls.clone());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(crate::queue::local::serve(listener, routes, std::future::pending()));
+    tokio::spawn(crate::server::serve(listener, routes, Default::default()));
     (address, calls)
 }
 

@@ -52,24 +52,34 @@ pub(super) async fn apply(args: ApplyArgs) -> anyhow::Result<ExitCode> {
     let steps = plan::plan(&hooks, &registered, args.prune);
     files::check_templates(&hooks, &steps)?;
     let output = args.server.output;
-    let done = match args.dry_run {
+    let done: Vec<anyhow::Result<()>> = match args.dry_run {
         true => steps.iter().map(|_| Ok(())).collect(),
         false => {
             let doing = stream::iter(&steps).map(|step| run(&client, step));
-            doing.buffered(AT_ONCE).collect::<Vec<anyhow::Result<()>>>().await
+            doing.buffered(AT_ONCE).collect().await
         }
     };
-    let mut failed = 0;
-    for (step, result) in steps.iter().zip(&done) {
+    let (mut succeeded, mut unsaved) = (Vec::new(), 0);
+    for (step, result) in steps.iter().zip(done) {
         match result {
-            Ok(()) => output.print_one(&step.to_json(), || step.to_string())?,
+            Ok(()) => {
+                succeeded.push(step);
+                output.print_one(&step.to_json(), || step.to_string())?;
+            }
             Err(error) => {
-                failed += 1;
+                let error = match hooks.get(&step.name) {
+                    Some(found) => {
+                        unsaved += 1;
+                        found.refusal(error)
+                    }
+                    None => error,
+                };
                 eprintln!("{}: {error:#}", step.name);
             }
         }
     }
-    let summary = plan::summary(&steps, hooks.len(), args.dry_run);
+    let failed = steps.len() - succeeded.len();
+    let summary = plan::summary(succeeded.into_iter(), hooks.len(), failed, unsaved, args.dry_run);
     output.print_one(&json!({ "summary": summary.to_json() }), || summary.to_string())?;
     if failed > 0 {
         bail!("{failed} of {} changes failed", steps.len());

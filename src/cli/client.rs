@@ -13,6 +13,9 @@ use crate::auth::service::{Limits, Service};
 use crate::auth::signer::Signer;
 use crate::hook::HookName;
 
+/// A call that takes longer has failed: longer than the router waits for a trigger's outcome (a minute), or takes for anything.
+const CALL_TIME: Duration = Duration::from_secs(90);
+
 /// Answers beyond this are not read.
 const MAX_ANSWER: usize = 64 << 20;
 
@@ -32,6 +35,8 @@ pub(super) struct Client {
     service: Service,
     root_url: String,
     signer: Option<Signer>,
+    /// What the names of the variables with credentials begin with.
+    prefix: String,
 }
 
 /// An answer that is not a success.
@@ -44,30 +49,36 @@ pub(super) struct Refused {
 
 impl ServerArgs {
     pub fn client(&self) -> anyhow::Result<Client> {
-        let service = Service::new(
-            &self.root_url,
-            Limits {
-                call: Duration::from_secs(60),
-                connect: Duration::from_secs(10),
-                idle: Duration::from_secs(30),
-                concurrency: 8,
-            },
-        )?;
-        let signer = signer(&service)?;
-        Ok(Client { service, root_url: self.root_url.clone(), signer })
+        client_of(&self.root_url, "TASKCLUSTER")
     }
 }
 
+/// A client of the router at this root URL, with the credentials in `<prefix>_CLIENT_ID` and its kin.
+pub(super) fn client_of(root_url: &str, prefix: &str) -> anyhow::Result<Client> {
+    let service = Service::new(
+        root_url,
+        Limits {
+            call: CALL_TIME,
+            connect: Duration::from_secs(10),
+            idle: Duration::from_secs(30),
+            concurrency: 8,
+        },
+    )?;
+    let signer = signer(&service, prefix)?;
+    Ok(Client { service, root_url: root_url.to_owned(), signer, prefix: prefix.to_owned() })
+}
+
 /// Signs with the credentials of the environment. Access tokens are not options: other users of a machine see those.
-fn signer(service: &Service) -> anyhow::Result<Option<Signer>> {
-    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let (id, token) = (variable("TASKCLUSTER_CLIENT_ID"), variable("TASKCLUSTER_ACCESS_TOKEN"));
-    let certificate = variable("TASKCLUSTER_CERTIFICATE");
+fn signer(service: &Service, prefix: &str) -> anyhow::Result<Option<Signer>> {
+    let variable =
+        |name: &str| std::env::var(format!("{prefix}_{name}")).ok().filter(|value| !value.is_empty());
+    let (id, token) = (variable("CLIENT_ID"), variable("ACCESS_TOKEN"));
+    let certificate = variable("CERTIFICATE");
     match (id, token) {
         (Some(id), Some(token)) => {
             Ok(Some(Signer::new(&id, &token, certificate.as_deref(), service.host(), service.port())?))
         }
-        (Some(_), None) => bail!("TASKCLUSTER_CLIENT_ID is set, TASKCLUSTER_ACCESS_TOKEN is not"),
+        (Some(_), None) => bail!("{prefix}_CLIENT_ID is set, {prefix}_ACCESS_TOKEN is not"),
         (None, _) => Ok(None),
     }
 }
@@ -115,9 +126,12 @@ impl Client {
             Some(message) => {
                 let hint = match (answer.status, &self.signer) {
                     (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, None) => {
-                        "\n(the call was not signed: set TASKCLUSTER_CLIENT_ID and TASKCLUSTER_ACCESS_TOKEN)"
+                        let prefix = &self.prefix;
+                        format!(
+                            "\n(the call was not signed: set {prefix}_CLIENT_ID and {prefix}_ACCESS_TOKEN)"
+                        )
                     }
-                    _ => "",
+                    _ => String::new(),
                 };
                 bail!(Refused { status: answer.status, message: format!("{message}{hint}") })
             }

@@ -16,8 +16,10 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use super::client::{Client, Refused, ServerArgs, hook_path};
+use super::located;
 use super::output::Output;
 use crate::hook::{HookFile, HookName};
+use crate::router::decide::{Limits, Rules};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum HookCommand {
@@ -52,7 +54,7 @@ pub(super) enum HookCommand {
     /// Show when a hook is due next: one of a file (needs no server), or one at the router.
     Schedule(schedule::ScheduleArgs),
     /// List the functions and filters of templates.
-    Functions,
+    Functions(OutputArgs),
 }
 
 #[derive(Debug, Args)]
@@ -72,6 +74,13 @@ pub(super) struct NameArgs {
     name: HookName,
     #[command(flatten)]
     server: ServerArgs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct OutputArgs {
+    /// How results are shown.
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    output: Output,
 }
 
 #[derive(Debug, Args)]
@@ -100,7 +109,7 @@ impl HookCommand {
             Self::Validate(args) => return offline::validate(&args),
             Self::Test(args) => return offline::test(&args),
             Self::Schedule(args) => schedule::run(args).await?,
-            Self::Functions => offline::functions(),
+            Self::Functions(args) => offline::functions(args.output)?,
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -124,16 +133,14 @@ async fn save(args: FileArgs, method: Method) -> anyhow::Result<()> {
         Some(name) => name,
         None => file.name().map_err(|problem| anyhow!("{place}: {problem} (or give --name)"))?,
     };
-    if let Err(problems) = file.hook(Some(&name)) {
-        let lines: Vec<String> = file
-            .locate(&problems)
-            .iter()
-            .map(|found| format!("{place}:{}: {}", found.line, found.problem))
-            .collect();
+    let checked = file.hook(Some(&name)).and_then(|hook| Rules::compile(&hook, &Limits::default()));
+    if let Err(problems) = checked {
+        let lines = located::lines(&args.file, &file, &problems);
         return Err(anyhow!("the hook is not valid\n{}", lines.join("\n")));
     }
     let client = args.server.client()?;
-    let saved = client.call(method.clone(), &hook_path(&name), Some(file.value())).await?;
+    let saved = client.call(method.clone(), &hook_path(&name), Some(file.value())).await;
+    let saved = saved.map_err(|error| located::refusal(&args.file, &file, error))?;
     let done = if method == Method::PUT { "created" } else { "updated" };
     print_hook(&client, args.server.output, &name, &saved, format!("{done} {name}")).await
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Args;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use super::local::{Config, Credentials, Data, LocalQueue};
 
@@ -36,8 +36,8 @@ pub struct LocalQueueArgs {
     faults: bool,
 }
 
-/// Serves until Ctrl-C or SIGTERM. The first line on stdout is `listening on http://ADDR`.
-pub async fn run(args: LocalQueueArgs) -> anyhow::Result<()> {
+/// Serves until `stop`. The first line on stdout is `listening on http://ADDR`.
+pub async fn run(args: LocalQueueArgs, stop: CancellationToken) -> anyhow::Result<()> {
     for (on, option) in [(args.open, "--open"), (args.faults, "--faults")] {
         anyhow::ensure!(
             !on || args.listen.ip().is_loopback(),
@@ -59,14 +59,6 @@ pub async fn run(args: LocalQueueArgs) -> anyhow::Result<()> {
         TcpListener::bind(args.listen).await.with_context(|| format!("cannot listen on {}", args.listen))?;
     println!("listening on http://{}", listener.local_addr()?);
     println!("recording tasks in {described}; this stand-in runs nothing");
-    let mut terminate = signal(SignalKind::terminate())?;
-    queue
-        .serve(listener, async move {
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
-                _ = terminate.recv() => {}
-            }
-        })
-        .await;
+    queue.serve(listener, stop).await;
     Ok(())
 }

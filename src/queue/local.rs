@@ -12,15 +12,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio_util::sync::CancellationToken;
+
 use crate::auth::hawk;
 
 mod answer;
 mod faults;
 mod routes;
-mod serve;
 mod storage;
-
-pub use serve::serve;
 
 /// What the local queue is to be.
 #[derive(Debug, Clone)]
@@ -135,14 +134,14 @@ impl LocalQueue {
     }
 
     /// The routes, all under `/api/queue/v1` (and `/__faults__` where asked for), to be merged into another
-    /// router or handed to [`serve`].
+    /// router or handed to [`serve`](crate::server::serve).
     pub fn routes(&self) -> axum::Router {
         routes::routes(self.clone())
     }
 
-    /// Serves it on a listener of its own until `shutdown` ends; see [`serve`].
-    pub async fn serve(&self, listener: tokio::net::TcpListener, shutdown: impl Future<Output = ()> + Send) {
-        serve(listener, self.routes().fallback(routes::nothing_here), shutdown).await;
+    /// Serves it on a listener of its own until `stop`; see [`serve`](crate::server::serve).
+    pub async fn serve(&self, listener: tokio::net::TcpListener, stop: CancellationToken) {
+        crate::server::serve(listener, self.routes().fallback(routes::nothing_here), stop).await;
     }
 }
 
@@ -187,13 +186,23 @@ impl Inner {
                 head.headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
             hawk::payload_matches(hash, content_type, body).map_err(Problem::unauthenticated)?;
         }
-        match claim.ext.authorized_scopes {
-            Some(scopes) if !scopes.is_empty() => Ok((claim.client_id.into_owned(), scopes)),
-            _ => Err(Problem::new(
+        Ok((claim.client_id.into_owned(), claim.ext.authorized_scopes.unwrap_or_default()))
+    }
+
+    /// The same for a call that makes something.
+    fn authorize(
+        &self,
+        head: &http::request::Parts,
+        body: &[u8],
+    ) -> Result<(String, Vec<String>), answer::Problem> {
+        let (client, scopes) = self.authenticate(head, body)?;
+        if self.client.is_some() && scopes.is_empty() {
+            return Err(answer::Problem::new(
                 403,
                 "InsufficientScopes",
                 "this stand-in takes tasks only from calls with authorizedScopes: a router that submits with all of its own scopes would let every hook do what it may do itself",
-            )),
+            ));
         }
+        Ok((client, scopes))
     }
 }

@@ -54,17 +54,7 @@ pub enum BuildError {
 impl Taskcluster {
     /// Reads the secrets and prepares the client; nothing is connected yet.
     pub fn new(config: &Config) -> Result<Self, BuildError> {
-        let secret = |option, secret: &pulse::Secret| {
-            secret.resolve().map_err(|source| BuildError::Secret { option, source })
-        };
-        let token = secret("access_token", &config.access_token)?;
-        let certificate = match config.certificate.is_empty() {
-            true => None,
-            false => Some(secret("certificate", &config.certificate)?),
-        };
-        let service = Service::new(&config.root_url, Limits::from(config))?;
-        let signer =
-            Signer::new(&config.client_id, &token, certificate.as_deref(), service.host(), service.port())?;
+        let (service, signer) = client(config, Limits::from(config))?;
         Ok(Self { service, signer })
     }
 
@@ -73,6 +63,7 @@ impl Taskcluster {
         method: Method,
         path: &str,
         authorized_scopes: Option<&[String]>,
+        traceparent: Option<&str>,
         body: Bytes,
         max_answer: usize,
     ) -> Result<Answer, CallError> {
@@ -81,13 +72,32 @@ impl Taskcluster {
             .signer
             .sign(method.as_str(), &target, authorized_scopes)
             .map_err(|error| CallError::Connection(format!("the call cannot be signed: {error}")))?;
-        let mut headers = HeaderMap::with_capacity(2);
+        let mut headers = HeaderMap::with_capacity(3);
         headers.insert(AUTHORIZATION, authorization);
+        if let Some(value) = traceparent.and_then(|text| HeaderValue::from_str(text).ok()) {
+            headers.insert(pulse::trace::HEADER, value);
+        }
         if !body.is_empty() {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
         self.service.call(method, target, headers, body, max_answer).await
     }
+}
+
+/// What calls any service of the deployment with the credentials of `[queue]`.
+pub fn client(config: &Config, limits: Limits) -> Result<(Service, Signer), BuildError> {
+    let secret = |option, secret: &pulse::Secret| {
+        secret.resolve().map_err(|source| BuildError::Secret { option, source })
+    };
+    let token = secret("access_token", &config.access_token)?;
+    let certificate = match config.certificate.is_empty() {
+        true => None,
+        false => Some(secret("certificate", &config.certificate)?),
+    };
+    let service = Service::new(&config.root_url, limits)?;
+    let signer =
+        Signer::new(&config.client_id, &token, certificate.as_deref(), service.host(), service.port())?;
+    Ok((service, signer))
 }
 
 impl From<&Config> for Limits {
@@ -108,10 +118,11 @@ impl QueueService for Taskcluster {
         task_id: &str,
         task: Bytes,
         authorized_scopes: &[String],
+        traceparent: Option<&str>,
     ) -> Result<(), CreateError> {
         let path = format!("/api/queue/v1/task/{task_id}");
         let answer = self
-            .signed(Method::PUT, &path, Some(authorized_scopes), task, MAX_SMALL_ANSWER)
+            .signed(Method::PUT, &path, Some(authorized_scopes), traceparent, task, MAX_SMALL_ANSWER)
             .await
             .map_err(|error| CreateError::Retry { reason: error.to_string(), retry_after: None })?;
         if answer.status == StatusCode::OK {
@@ -126,7 +137,7 @@ impl QueueService for Taskcluster {
     async fn task(&self, task_id: &str) -> Result<Option<Value>, QueryError> {
         let path = format!("/api/queue/v1/task/{task_id}");
         let answer = self
-            .signed(Method::GET, &path, None, Bytes::new(), MAX_TASK_ANSWER)
+            .signed(Method::GET, &path, None, None, Bytes::new(), MAX_TASK_ANSWER)
             .await
             .map_err(|error| QueryError::Retry { reason: error.to_string(), retry_after: None })?;
         if answer.status == StatusCode::OK {

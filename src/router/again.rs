@@ -58,6 +58,7 @@ impl Router {
         let id = fire.id;
         match self.inner.store.write(move |w| w.drop_fire(id, now_ms())).await? {
             Some(_) => {
+                self.inner.figures.ended(FireState::Dropped);
                 self.inner.events.ended();
                 Ok(())
             }
@@ -195,6 +196,9 @@ impl Inner {
             task_id: fire.task_id,
             rendered_at,
             task,
+            message_id: fire.message_id,
+            // Somebody's decision of today is no part of the trace of then.
+            trace: None,
         };
         self.load.reserve(&hook, 1);
         self.load.bytes.fetch_add(pending.task.len(), std::sync::atomic::Ordering::AcqRel);
@@ -240,6 +244,8 @@ impl Inner {
             task_id: task_id.clone(),
             rendered_at: now,
             task,
+            message_id: fire.message_id,
+            trace: None,
         };
         self.load.reserve(&hook, 1);
         self.load.bytes.fetch_add(pending.task.len(), std::sync::atomic::Ordering::AcqRel);

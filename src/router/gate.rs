@@ -91,7 +91,9 @@ impl Gate {
     /// Waits until the gate is not closed and a call may be made.
     pub async fn enter(self: &Arc<Self>) -> Option<Permit> {
         loop {
-            self.state.subscribe().wait_for(|state| !matches!(state, GateState::Closed { .. })).await.ok()?;
+            if matches!(*self.state.borrow(), GateState::Closed { .. }) {
+                self.opened().await?;
+            }
             let permit = self.permits.clone().acquire_owned().await.ok()?;
             let permit = Permit { gate: self.clone(), permit: Some(permit) };
             // It may have closed while this call waited for its turn.
@@ -99,6 +101,11 @@ impl Gate {
                 return Some(permit);
             }
         }
+    }
+
+    async fn opened(&self) -> Option<()> {
+        let mut state = self.state.subscribe();
+        state.wait_for(|state| !matches!(state, GateState::Closed { .. })).await.ok().map(drop)
     }
 
     /// Ends a wait early when the gate opens after having been closed.

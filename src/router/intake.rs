@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pulse::Delivery;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::gate::GateState;
@@ -47,6 +47,8 @@ pub(super) enum Heard {
     Room(Arc<str>),
     /// The rate limit, or its pace, lets this queue go on.
     Leave(Arc<str>),
+    /// The hook of this queue is deleted: what waits here is handed over, to be dropped with the queue.
+    Deleted(Arc<str>, oneshot::Sender<Vec<Delivery>>),
 }
 
 /// What a batch leaves behind.
@@ -89,7 +91,13 @@ impl Intake {
                         intake.arrived(delivery);
                     }
                 }
-                Some(heard) = hearing.recv() => intake.hear(heard),
+                Some(heard) = hearing.recv() => {
+                    // What was delivered before is here before it is acted upon.
+                    while let Ok(delivery) = deliveries.try_recv() {
+                        intake.arrived(delivery);
+                    }
+                    intake.hear(heard);
+                }
                 changed = gate.changed() => {
                     if changed.is_err() {
                         return;
@@ -120,6 +128,22 @@ impl Intake {
             self.ring.push_back(delivery.queue.clone());
         }
         waiting.deliveries.push_back(delivery);
+        if waiting.deliveries.len() == 1 {
+            let queue = waiting.deliveries[0].queue.clone();
+            self.tell_held(&queue);
+        }
+    }
+
+    /// Notes how much of a hook's waits here, for whoever asks.
+    fn tell_held(&self, queue: &str) {
+        let Some(hook) = self.inner.registry.get(queue) else { return };
+        let deliveries = self.hooks.get(queue).map(|waiting| &waiting.deliveries);
+        let oldest = deliveries.and_then(VecDeque::front).map_or(0, |delivery| {
+            let sent = delivery.message.properties.timestamp.and_then(|sent| i64::try_from(sent).ok());
+            sent.map_or_else(super::now_ms, |sent| sent.saturating_mul(1000)).max(1)
+        });
+        hook.shared.held.store(deliveries.map_or(0, VecDeque::len), Ordering::Relaxed);
+        hook.shared.oldest_held.store(oldest, Ordering::Relaxed);
     }
 
     fn hear(&mut self, heard: Heard) {
@@ -139,6 +163,13 @@ impl Intake {
                 queue
             }
             Heard::Room(queue) => queue,
+            Heard::Deleted(queue, reply) => {
+                let waiting =
+                    self.hooks.get_mut(&queue).map(|waiting| waiting.deliveries.drain(..).collect());
+                // Who asked may have gone: then the deliveries go back, as all that are dropped.
+                let _ = reply.send(waiting.unwrap_or_default());
+                queue
+            }
             Heard::Leave(queue) => {
                 if let Some(waiting) = self.hooks.get_mut(&queue) {
                     waiting.held = false;
@@ -162,6 +193,7 @@ impl Intake {
         if matches!(*inner.gate.watch().borrow(), GateState::Closed { .. }) {
             if *inner.taking.borrow() == Taking::No {
                 self.hooks.values_mut().for_each(|waiting| waiting.deliveries.clear());
+                self.hooks.keys().for_each(|queue| self.tell_held(queue));
             }
             return;
         }
@@ -207,7 +239,10 @@ impl Intake {
             if count == 0 {
                 continue;
             }
-            let Some(count) = leave(inner, &self.heard, waiting, &queue, &hook, count) else { continue };
+            let Some(count) = leave(inner, &self.heard, waiting, &queue, &hook, count) else {
+                self.tell_held(&queue);
+                continue;
+            };
             let batch: Vec<Delivery> = waiting.deliveries.drain(..count).collect();
             waiting.batches += 1;
             self.batches += 1;
@@ -215,6 +250,7 @@ impl Intake {
                 waiting.in_ring = true;
                 self.ring.push_back(queue.clone());
             }
+            self.tell_held(&queue);
             self.start(queue, hook, batch);
             started = true;
         }

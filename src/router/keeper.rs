@@ -7,13 +7,15 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use pulse::{Binding, BindingHealth, QueueSpec, TopologyError, naming};
+use pulse::{Binding, BindingHealth, Delivery, QueueSpec, TopologyError, naming};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
+use super::intake::Heard;
 use super::registry::LiveHook;
 use super::{Inner, Taking};
 use crate::hook::HookName;
-use crate::store::StoreError;
+use crate::store::{AuditRow, StoreError};
 
 /// Hooks whose queues are declared at the same time at start.
 const AT_ONCE: usize = 64;
@@ -132,11 +134,31 @@ impl Inner {
             return Ok(());
         }
         pulse::crash::point("router.tombstone");
-        let dropped = self.transport.delete_queue(queue).await?;
+        // No more of it comes here; what is here already is kept from going back, or it might be counted twice or not at all.
+        self.transport.cancel(queue).await?;
+        let taken = self.taken_in(queue).await;
+        let dropped = self.transport.delete_queue(queue).await? + taken.len() as u64;
+        drop(taken);
         pulse::crash::point("router.queue-deleted");
         tracing::info!(hook = %name, dropped, "deleted the hook's queue, with the messages that waited in it");
-        self.store.bury(tombstones).await?;
+        let entry = AuditRow {
+            id: 0,
+            at: super::now_ms(),
+            client_id: None,
+            action: "delete-queue".to_owned(),
+            hook: name.clone(),
+            detail: Some(serde_json::json!({ "messagesDropped": dropped }).to_string()),
+        };
+        self.store.bury(tombstones, entry).await?;
         Ok(())
+    }
+
+    /// What the intake holds of a deleted hook.
+    async fn taken_in(&self, queue: &Arc<str>) -> Vec<Delivery> {
+        let (reply, taken) = oneshot::channel();
+        // Without an intake the router stops, and the broker has all of it.
+        let _ = self.heard.send(Heard::Deleted(queue.clone(), reply));
+        taken.await.unwrap_or_default()
     }
 
     /// Keeps one hook until it stands, in the background.

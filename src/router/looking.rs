@@ -11,6 +11,7 @@ use pulse::{Message, Status, naming};
 
 use super::activity::Minute;
 use super::decide::{Decision, Event, FiredBy, Rules};
+pub use super::depths::Backlog;
 use super::gate::GateState;
 use super::recent::{Seen, Watch};
 use super::{Inner, Router, now_ms};
@@ -110,6 +111,16 @@ impl Router {
     /// All hooks at a glance, in no order.
     pub fn glances(&self) -> Vec<Glance> {
         self.inner.registry.all().iter().map(|hook| self.inner.glance(hook)).collect()
+    }
+
+    /// The hooks with the most messages waiting in their queues, and how many wait in all.
+    pub fn waiting(&self, most: usize) -> (Vec<Backlog>, u64) {
+        let mut backlogs = self.inner.backlogs();
+        let total = backlogs.iter().map(|backlog| backlog.messages).sum();
+        backlogs
+            .sort_by(|one, other| other.messages.cmp(&one.messages).then_with(|| one.hook.cmp(&other.hook)));
+        backlogs.truncate(most);
+        (backlogs, total)
     }
 
     /// The last minutes, oldest first, at most a day.

@@ -35,16 +35,17 @@ impl Inner {
                     FireState::Dead => minute.dead += 1,
                     _ => {}
                 });
+                self.figures.ended(settled.ended.state);
                 match (settled.ended.state, &settled.ended.error) {
                     (FireState::Success, _) => {
                         settled.hook.shared.throttle.succeeded();
-                        tracing::info!(hook = %settled.hook.name, task_id = settled.task_id, attempts = settled.ended.attempts, "task created")
+                        tracing::info!(hook = %settled.hook.name, message_id = settled.message_id, task_id = settled.task_id, attempts = settled.ended.attempts, "task created")
                     }
                     (state, error) => {
                         if state == FireState::Dead {
                             self.note_failure(&settled.hook);
                         }
-                        tracing::warn!(hook = %settled.hook.name, task_id = settled.task_id, outcome = state.as_str(), error = error.as_deref(), "no task")
+                        tracing::warn!(hook = %settled.hook.name, message_id = settled.message_id, task_id = settled.task_id, outcome = state.as_str(), error = error.as_deref(), "no task")
                     }
                 }
                 self.waiters.tell(&settled.task_id, || News::Look);

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -20,10 +20,11 @@ use super::intake::Rest;
 use super::registry::LiveHook;
 use super::scheduler::Waited;
 use super::submit::{Submission, error_json};
+use super::traces::{self, Place};
 use super::trigger::Trigger;
 use super::waiters::News;
 use crate::hook::HookName;
-use crate::store::{DecisionRow, NewFire, PendingFire, Recorded};
+use crate::store::{DecisionRow, FireState, NewFire, PendingFire, Recorded};
 
 /// A store that refuses (a full disk, say) is asked again this often; the messages stay unacknowledged meanwhile.
 const STORE_RETRY: Duration = Duration::from_secs(1);
@@ -92,14 +93,20 @@ impl Inner {
             let now = super::now_ms();
             let keys = items.iter().map(|item| item.delivery.message.routing_key.as_str());
             let causes = self.causes(&hook, keys).await;
+            let (begun, begun_at) = (Instant::now(), SystemTime::now());
             let (entries, took) = match self.decide_all(&hook, &items, causes, now).await {
                 Some((entries, took)) => (Arc::new(entries), took),
                 // The deciders are gone: the process is stopping, the messages go back.
                 None => return (fires, rest),
             };
+            self.figures.decided(begun.elapsed(), entries.len());
             rest.undecided.extend(items.drain(entries.len()..).map(|item| item.delivery));
             rest.pause = rest.pause.max(hook.shared.pace.rest(took));
+            items.iter().for_each(|item| self.figures.arrived(&item.delivery, now));
+            self.trace_decisions(&hook, &items, &entries, begun_at);
+            let begun = Instant::now();
             let Some(recorded) = self.record_all(&hook, &entries).await else { return (fires, rest) };
+            self.figures.recorded(begun.elapsed(), entries.len());
             pulse::crash::point("router.recorded");
             self.note_seen(&hook, now, &items, &entries, &recorded);
             let mut again = Vec::new();
@@ -107,6 +114,7 @@ impl Inner {
                 match (entry, recorded) {
                     (Entry::Fire(fire), Some(Recorded::New { id, ended_seq })) => {
                         item.delivery.ack();
+                        self.figures.message(&outcome(fire));
                         if let (Some(task), None) = (&fire.task, ended_seq) {
                             fires += 1;
                             self.load.bytes.fetch_add(task.len(), Ordering::Relaxed);
@@ -117,11 +125,14 @@ impl Inner {
                                 task_id: fire.task_id.clone(),
                                 rendered_at: fire.fired_at,
                                 task: task.clone(),
+                                message_id: fire.message.properties.message_id.clone(),
+                                trace: traces::traceparent(&fire.message),
                             };
                             self.submit(Submission { fire: pending, hook: hook.clone(), recovered: false });
                         } else if let Some(error) = &fire.error {
-                            tracing::warn!(hook = %hook.name, task_id = fire.task_id, %error, "the message could not become a task");
+                            tracing::warn!(hook = %hook.name, message_id = fire.message.properties.message_id, task_id = fire.task_id, %error, "the message could not become a task");
                             self.note_failure(&hook);
+                            self.figures.ended(FireState::Dead);
                             self.waiters.tell(&fire.task_id, || News::Look);
                             self.events.ended();
                         }
@@ -136,12 +147,14 @@ impl Inner {
                             again.push(Item { occurrence: item.occurrence + 1, ..item });
                         } else {
                             tracing::debug!(hook = %hook.name, message_id = ?item.delivery.message.properties.message_id, "seen before");
+                            self.figures.message("repeat");
                             self.waiters.tell(&fire.task_id, || News::Look);
                             item.delivery.ack();
                         }
                     }
                     (Entry::Decision(row, task_id), _) => {
                         item.delivery.ack();
+                        self.figures.message(&row.outcome);
                         self.waiters.tell(task_id, || News::Decided {
                             incarnation: row.incarnation,
                             outcome: row.outcome.clone(),
@@ -166,7 +179,7 @@ impl Inner {
         now: i64,
     ) -> Option<(Vec<Entry>, Duration)> {
         let messages = items.iter().map(|item| {
-            let task_id = self.task_ids.task_id(hook.incarnation, &item.identity.id, item.occurrence);
+            let task_id = || self.task_ids.task_id(hook.incarnation, &item.identity.id, item.occurrence);
             (&*item.delivery.message, task_id)
         });
         let waited = self.waited(hook, messages, now).await;
@@ -216,6 +229,32 @@ impl Inner {
             .await
     }
 
+    /// Records spans of what was decided.
+    fn trace_decisions(&self, hook: &LiveHook, items: &[Item], entries: &[Entry], begun: SystemTime) {
+        let tracing = &self.config.tracing;
+        if tracing.spans.is_none() {
+            return;
+        }
+        let times = (begun, SystemTime::now());
+        for (item, entry) in items.iter().zip(entries) {
+            let (task_id, outcome, error) = match entry {
+                Entry::Fire(fire) => (&fire.task_id, outcome(fire), fire.error.clone()),
+                Entry::Decision(row, task_id) => (task_id, row.outcome.as_str().into(), None),
+            };
+            let message = &item.delivery.message;
+            let about = || {
+                let mut about = vec![
+                    ("pulsehook.hook", hook.name.to_string()),
+                    ("pulsehook.outcome", outcome.to_string()),
+                    ("messaging.rabbitmq.destination.routing_key", message.routing_key.clone()),
+                ];
+                about.extend(message.properties.message_id.clone().map(|id| ("messaging.message.id", id)));
+                about
+            };
+            Place::new(tracing, traces::traceparent(message), task_id).decided(tracing, times, about, error);
+        }
+    }
+
     fn note_pace(&self, hook: &LiveHook, exceeded: bool) {
         let pace = &hook.shared.pace;
         if exceeded && pace.exceeded() {
@@ -252,6 +291,19 @@ impl Inner {
                 }
             }
         }
+    }
+}
+
+/// What was decided, in a word.
+fn outcome(fire: &NewFire) -> std::borrow::Cow<'_, str> {
+    #[derive(serde::Deserialize)]
+    struct Coded<'a> {
+        #[serde(borrow)]
+        code: std::borrow::Cow<'a, str>,
+    }
+    match &fire.error {
+        None => "fire".into(),
+        Some(error) => serde_json::from_str::<Coded<'_>>(error).map_or("other".into(), |coded| coded.code),
     }
 }
 

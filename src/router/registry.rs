@@ -1,7 +1,7 @@
 //! The hooks as the router sees them: by queue, compiled once per version, with the health of their bindings.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use pulse::BindingHealth;
@@ -39,6 +39,10 @@ pub struct Shared {
     pub pending: AtomicUsize,
     /// The intake waits for `pending` to fall.
     pub full: AtomicBool,
+    /// Messages that wait in the intake.
+    pub held: AtomicUsize,
+    /// When the first of them was sent, as far as is known: milliseconds since the epoch, 0 without any.
+    pub oldest_held: AtomicI64,
     /// How fast it may fire.
     pub throttle: Throttle,
     /// How fast it is decided.
@@ -97,6 +101,19 @@ pub struct QueueHealth {
     pub bindings: Vec<BindingHealth>,
 }
 
+/// A binding that the broker refuses, with whom to tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedBinding {
+    /// The hook.
+    pub hook: HookName,
+    /// Its incarnation and the binding.
+    pub row: crate::store::RefusedBinding,
+    /// Its owner's address, if the owner wants mail.
+    pub owner: Option<String>,
+    /// The broker's reason.
+    pub error: String,
+}
+
 /// All hooks by the name of their queue.
 #[derive(Default)]
 pub struct Registry {
@@ -147,6 +164,41 @@ impl Registry {
     /// The health of a queue; empty while nothing was heard.
     pub fn health(&self, queue: &str) -> QueueHealth {
         self.health.lock().ok().and_then(|health| health.get(queue).cloned()).unwrap_or_default()
+    }
+
+    /// How many bindings are refused, and how many queues do not stand or are not consumed.
+    pub fn faults(&self) -> (usize, usize) {
+        let Ok(health) = self.health.lock() else { return (0, 0) };
+        let refused = |queue: &QueueHealth| queue.bindings.iter().filter(|b| b.error.is_some()).count();
+        (health.values().map(refused).sum(), health.values().filter(|queue| queue.error.is_some()).count())
+    }
+
+    /// All bindings that the broker refuses.
+    pub fn refused_bindings(&self) -> Vec<RefusedBinding> {
+        let refused: Vec<(Arc<str>, BindingHealth)> = match self.health.lock() {
+            Ok(health) => health
+                .iter()
+                .flat_map(|(queue, health)| health.bindings.iter().map(move |binding| (queue, binding)))
+                .filter(|(_, binding)| binding.error.is_some())
+                .map(|(queue, binding)| (queue.clone(), binding.clone()))
+                .collect(),
+            Err(_) => Vec::new(),
+        };
+        let told = |(queue, health): (Arc<str>, BindingHealth)| {
+            let hook = self.get(&queue)?;
+            let metadata = &hook.hook.metadata;
+            Some(RefusedBinding {
+                hook: hook.name.clone(),
+                row: crate::store::RefusedBinding {
+                    incarnation: hook.incarnation,
+                    exchange: health.binding.exchange,
+                    pattern: health.binding.pattern,
+                },
+                owner: metadata.email_on_error.then(|| metadata.owner.clone()),
+                error: health.error?,
+            })
+        };
+        refused.into_iter().filter_map(told).collect()
     }
 
     /// Replaces what is known of all bindings of a queue.

@@ -5,14 +5,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::Inner;
 use super::decide::{Decision, Event};
+use super::figures::Attempt;
 use super::registry::{self, LiveHook};
+use super::traces::{self, Place};
 use crate::queue::{CreateError, QueryError, same_definition};
 use crate::store::{Ended, FireState, PendingFire};
 
@@ -36,6 +38,7 @@ pub(super) struct Submission {
 pub(super) struct Settled {
     pub hook: Arc<LiveHook>,
     pub task_id: String,
+    pub message_id: Option<String>,
     pub ended: Ended,
     pub bytes: usize,
 }
@@ -96,13 +99,17 @@ impl Inner {
 
     async fn settle(self: Arc<Self>, mut submission: Submission) {
         let turns = self.submitter.turns(submission.fire.incarnation);
+        let begun = Instant::now();
+        let tracing = &self.config.tracing;
+        let place = Place::new(tracing, submission.fire.trace, &submission.fire.task_id);
+        let fired_at = submission.fire.rendered_at;
         let mut attempts: u32 = 0;
         let mut backoff = FIRST_BACKOFF;
         let bytes = submission.fire.task.len();
         let (state, error) = loop {
             let Ok(_turn) = turns.acquire().await else { return };
             let Some(permit) = self.gate.enter().await else { return };
-            let step = self.attempt(&mut submission, &mut attempts).await;
+            let step = self.attempt(&mut submission, &mut attempts, place).await;
             drop(permit);
             drop(_turn);
             match step {
@@ -119,13 +126,20 @@ impl Inner {
                 }
             }
         };
+        self.figures.settled(begun.elapsed());
+        place.ended(tracing, fired_at, || traces::about(&submission), error.clone());
         let ended = Ended { id: submission.fire.id, state, attempts, ended_at: super::now_ms(), error };
         let task_id = std::mem::take(&mut submission.fire.task_id);
+        let message_id = submission.fire.message_id.take();
         // The receiver lives as long as the router; without it the fire stays pending in the store.
-        let _ = self.submitter.settled.send(Settled { hook: submission.hook, task_id, ended, bytes }).await;
+        let _ = self
+            .submitter
+            .settled
+            .send(Settled { hook: submission.hook, task_id, message_id, ended, bytes })
+            .await;
     }
 
-    async fn attempt(&self, submission: &mut Submission, attempts: &mut u32) -> Step {
+    async fn attempt(&self, submission: &mut Submission, attempts: &mut u32, place: Place) -> Step {
         let deleted = submission.hook.is_deleted();
         if deleted && *attempts == 0 && !submission.recovered {
             return Step::End(FireState::Cancelled, Some(HOOK_DELETED.to_owned()));
@@ -145,7 +159,20 @@ impl Inner {
         *attempts += 1;
         let fire = &submission.fire;
         let scopes = [format!("assume:hook-id:{}", submission.hook.name)];
-        let answer = self.queue.create_task(&fire.task_id, fire.task.clone(), &scopes).await;
+        let (begun, begun_at) = (Instant::now(), SystemTime::now());
+        let context = place.call(&self.config.tracing);
+        let traceparent = context.to_string();
+        let answer =
+            self.queue.create_task(&fire.task_id, fire.task.clone(), &scopes, Some(&traceparent)).await;
+        place.called(&self.config.tracing, context, begun_at, answer.as_ref().err().map(ToString::to_string));
+        let attempt = match &answer {
+            Ok(()) => Attempt::Created,
+            Err(CreateError::Retry { .. }) => Attempt::Retry,
+            Err(CreateError::Outage { .. }) => Attempt::Outage,
+            Err(CreateError::Conflict { .. }) => Attempt::Conflict,
+            Err(CreateError::Refused { .. }) => Attempt::Refused,
+        };
+        self.figures.attempted(attempt, begun.elapsed());
         pulse::crash::point("router.submitted");
         match answer {
             Ok(()) => {

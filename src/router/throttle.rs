@@ -127,6 +127,18 @@ impl Throttle {
         Some(pause)
     }
 
+    /// For how long the rate limit makes the hook's next message wait; `None`: not at all.
+    pub fn limited_for(&self, config: &Config, now: Instant) -> Option<Duration> {
+        if config.fires_per_minute == 0 {
+            return None;
+        }
+        let state = self.state.lock().ok()?;
+        let rate = f64::from(config.fires_per_minute);
+        let since = now.saturating_duration_since(state.filled?);
+        let missing = 1.0 - state.tokens - since.as_secs_f64() * rate / 60.0;
+        (missing > 0.0).then(|| Duration::from_secs_f64(missing * 60.0 / rate))
+    }
+
     /// For how long the hook's messages still wait because its fires keep failing; `None`: they do not.
     pub fn paused_for(&self, now: Instant) -> Option<Duration> {
         let state = self.state.lock().ok()?;
@@ -156,7 +168,9 @@ mod tests {
     #[test]
     fn a_minute_s_worth_leaves_at_once_and_then_one_as_its_time_comes() {
         let (throttle, config, now) = (Throttle::default(), config(30, 0), Instant::now());
-        assert_eq!(throttle.take(128, &config, now), Ok(30));
+        assert_eq!((throttle.limited_for(&config, now), throttle.take(128, &config, now)), (None, Ok(30)));
+        assert!(throttle.limited_for(&config, now).is_some_and(|wait| wait > SECOND && wait <= 2 * SECOND));
+        assert_eq!(throttle.limited_for(&config, now + 2 * SECOND), None);
         let Err(Held::Rate(until)) = throttle.take(1, &config, now) else { panic!("there is no more") };
         assert!(until > now + SECOND && until <= now + 2 * SECOND);
         assert_eq!(throttle.take(5, &config, now + 2 * SECOND), Ok(1));

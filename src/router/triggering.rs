@@ -176,6 +176,11 @@ impl Triggered {
             if let Some(outcome) = self.recorded().await? {
                 return Ok(outcome);
             }
+            // Its messages wait until somebody ends that, or longer than this caller would: nobody should have to wait with them.
+            let rests = self.hook.shared.throttle.paused_for(tokio::time::Instant::now());
+            if self.hook.hook.paused == Some(true) || rests.is_some_and(|rest| rest > wait) {
+                return Ok(Outcome::Unknown);
+            }
             match tokio::time::timeout_at(deadline, self.waiter.next()).await {
                 Err(_) => return Ok(Outcome::Unknown),
                 Ok(News::Decided { incarnation, outcome, reason })

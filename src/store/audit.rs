@@ -12,7 +12,7 @@ pub struct AuditRow {
     pub id: i64,
     /// When: milliseconds since the epoch.
     pub at: i64,
-    /// Who; `None` for a trigger by token, whose sender nobody knows.
+    /// Who; `None` for a trigger by token, whose sender nobody knows, and for what follows from what somebody did before.
     pub client_id: Option<String>,
     /// What, e.g. `create-hook`.
     pub action: String,

@@ -46,8 +46,7 @@ impl Writing<'_> {
                 decision.reason,
                 decision.detail
             ])?;
-        // Row ids grow, so every so many rows are as good a moment as any and cost nothing in between.
-        if self.connection.last_insert_rowid() % PRUNED_AT_ONCE == 0 {
+        if is_moment_to_prune(self.connection.last_insert_rowid()) {
             self.connection
                 .prepare_cached(
                     "DELETE FROM decision WHERE id IN (
@@ -58,6 +57,13 @@ impl Writing<'_> {
         }
         Ok(())
     }
+}
+
+/// One row in [`PRUNED_AT_ONCE`], and costs nothing in between. Scrambled: of hooks that take turns, as those do that are bound to the
+/// same messages, each must have its moments.
+fn is_moment_to_prune(row_id: i64) -> bool {
+    const SCRAMBLE: u64 = 0x9E37_79B9_7F4A_7C15;
+    row_id.cast_unsigned().wrapping_mul(SCRAMBLE) < u64::MAX / PRUNED_AT_ONCE.cast_unsigned()
 }
 
 impl Store {
@@ -83,5 +89,43 @@ impl Store {
             Ok(rows.collect::<rusqlite::Result<_>>()?)
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Config;
+
+    fn row(incarnation: i64, at: i64) -> DecisionRow {
+        DecisionRow {
+            incarnation,
+            at,
+            exchange: "exchange/x/v1/y".into(),
+            routing_key: "a.b".into(),
+            message_id: None,
+            outcome: "filtered".into(),
+            reason: "The filter says no.".into(),
+            detail: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn hooks_that_take_turns_are_all_kept_within_bounds() {
+        const KEPT: i64 = 100;
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&Config { path: folder.path().join("s.db") }, || ()).unwrap();
+        for hooks in [1, 2, 3, 64] {
+            let first = hooks * 1_000;
+            let write = store.write(move |w| {
+                (0..hooks * 2_000).try_for_each(|at| w.decision(&row(first + at % hooks, at), KEPT))
+            });
+            write.await.unwrap();
+            for incarnation in first..first + hooks {
+                let kept = store.decisions(incarnation, u32::MAX).await.unwrap();
+                assert_eq!(kept[0].at / hooks, 1_999, "the newest is there");
+                assert!((KEPT as usize..1_000).contains(&kept.len()), "{hooks} hooks: {}", kept.len());
+            }
+        }
     }
 }

@@ -139,6 +139,8 @@ pub struct FireRow {
     pub ended_at: Option<i64>,
     /// JSON error.
     pub error: Option<String>,
+    /// What became of the task itself: `completed`, `failed`, `exception`; `None` while that is not known.
+    pub task_state: Option<String>,
 }
 
 /// A pending fire, with what its submission needs.
@@ -156,6 +158,10 @@ pub struct PendingFire {
     pub rendered_at: i64,
     /// The rendered task.
     pub task: Bytes,
+    /// `message-id` of its message.
+    pub message_id: Option<String>,
+    /// The header `traceparent` of its message.
+    pub trace: Option<pulse::trace::TraceContext>,
 }
 
 /// A task that was rendered anew.
@@ -214,7 +220,8 @@ fn watermark(connection: &Connection) -> Result<i64, StoreError> {
 
 const FIRE_COLUMNS: &str =
     "fire.id, fire.incarnation, fire.task_id, fire.version, fire.fired_by, fire.exchange,
-    fire.routing_key, fire.message_id, fire.fired_at, fire.state, fire.attempts, fire.ended_at, fire.error";
+    fire.routing_key, fire.message_id, fire.fired_at, fire.state, fire.attempts, fire.ended_at, fire.error,
+    fire.task_state";
 
 fn fire_row(row: &Row<'_>) -> rusqlite::Result<FireRow> {
     Ok(FireRow {
@@ -231,13 +238,14 @@ fn fire_row(row: &Row<'_>) -> rusqlite::Result<FireRow> {
         attempts: row.get(10)?,
         ended_at: row.get(11)?,
         error: row.get(12)?,
+        task_state: row.get(13)?,
     })
 }
 
 fn summary(row: &Row<'_>) -> rusqlite::Result<FireSummary> {
-    let group: Option<String> = row.get(14)?;
-    let id: Option<String> = row.get(15)?;
-    Ok(FireSummary { fire: fire_row(row)?, ended_seq: row.get(13)?, hook: group.zip(id) })
+    let group: Option<String> = row.get(15)?;
+    let id: Option<String> = row.get(16)?;
+    Ok(FireSummary { fire: fire_row(row)?, ended_seq: row.get(14)?, hook: group.zip(id) })
 }
 
 /// Properties in the `message` table: everything of [`Properties`] that is not a column of `fire`.
@@ -475,7 +483,8 @@ impl Store {
     pub async fn pending_fires(&self, after: i64, limit: u32) -> Result<Vec<PendingFire>, StoreError> {
         self.read(move |c| {
             let mut statement = c.prepare_cached(
-                "SELECT fire.id, fire.incarnation, fire.version, fire.task_id, message.rendered_at, message.task
+                "SELECT fire.id, fire.incarnation, fire.version, fire.task_id, message.rendered_at, message.task,
+                   fire.message_id, json_extract(message.properties, '$.headers.traceparent')
                  FROM fire JOIN message ON message.fire = fire.id
                  WHERE fire.state = 0 AND fire.id > ?1 ORDER BY fire.id LIMIT ?2",
             )?;
@@ -487,6 +496,8 @@ impl Store {
                     task_id: row.get(3)?,
                     rendered_at: row.get(4)?,
                     task: Bytes::from(row.get::<_, Vec<u8>>(5)?),
+                    message_id: row.get(6)?,
+                    trace: traceparent(row.get_ref(7)?),
                 })
             })?;
             Ok(rows.collect::<rusqlite::Result<_>>()?)
@@ -547,6 +558,40 @@ impl Store {
             Ok(rows.collect::<rusqlite::Result<_>>()?)
         })
         .await
+    }
+
+    /// Notes what became of tasks: (task id, state). Those that no fire made are left out; answers the states that were
+    /// noted.
+    pub async fn set_task_states(
+        &self,
+        states: Vec<(String, &'static str)>,
+    ) -> Result<Vec<&'static str>, StoreError> {
+        // Most tasks of a deployment come from elsewhere, and are none of the writer's business.
+        let ours = self
+            .read(move |c| {
+                let mut statement = c.prepare_cached("SELECT 1 FROM fire WHERE task_id = ?1 LIMIT 1")?;
+                let mut ours = Vec::new();
+                for (task_id, state) in states {
+                    if statement.exists([&task_id])? {
+                        ours.push((task_id, state));
+                    }
+                }
+                Ok(ours)
+            })
+            .await?;
+        let noted: Vec<_> = ours.iter().map(|(_, state)| *state).collect();
+        if !noted.is_empty() {
+            self.write(move |w| {
+                for (task_id, state) in &ours {
+                    w.connection
+                        .prepare_cached("UPDATE fire SET task_state = ?2 WHERE task_id = ?1")?
+                        .execute(params![task_id, state])?;
+                }
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(noted)
     }
 
     /// Fires that ended with sequence numbers above `after`, in their order, with their hooks' names.
@@ -620,6 +665,11 @@ impl Store {
         })
         .await
     }
+}
+
+/// A publisher may have put anything there.
+fn traceparent(value: rusqlite::types::ValueRef<'_>) -> Option<pulse::trace::TraceContext> {
+    pulse::trace::TraceContext::parse(value.as_str().ok()?)
 }
 
 const WATERMARK: &str = "published_fires";

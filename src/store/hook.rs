@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{Store, StoreError, Writing};
+use super::{AuditRow, Store, StoreError, Writing};
 use crate::hook::HookName;
 
 /// A hook to save.
@@ -178,9 +178,11 @@ impl Store {
     }
 
     /// Forgets tombstones after the broker has confirmed that the queue is gone, with the hooks' versions and stale bindings.
-    pub async fn bury(&self, incarnations: Vec<i64>) -> Result<(), StoreError> {
+    /// `entry` says so in the audit trail.
+    pub async fn bury(&self, incarnations: Vec<i64>, entry: AuditRow) -> Result<(), StoreError> {
         self.write(move |w| {
-            for incarnation in incarnations {
+            w.audit(&entry, i64::MIN)?;
+            for &incarnation in &incarnations {
                 for sql in [
                     "DELETE FROM hook WHERE incarnation = ?1 AND deleted_at IS NOT NULL",
                     "DELETE FROM hook_version WHERE incarnation = ?1",

@@ -12,6 +12,7 @@ const STEPS: &[&str] = &[
     include_str!("schema/2.sql"),
     include_str!("schema/3.sql"),
     include_str!("schema/4.sql"),
+    include_str!("schema/5.sql"),
 ];
 
 /// Pages of page cache, in KiB when negative: 16 MiB keeps the hot ends of all tables.
@@ -19,6 +20,11 @@ const CACHE_SIZE: i64 = -16_384;
 
 /// The write-ahead log is folded into the file every so many pages (8 MiB), between transactions.
 const WAL_AUTOCHECKPOINT: i64 = 2_000;
+
+/// The newest format that this build knows.
+pub(super) fn known() -> i64 {
+    STEPS.len() as i64
+}
 
 /// Sets the pragmas that the promises rest on and brings the tables up to date.
 pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
@@ -30,7 +36,7 @@ pub(super) fn prepare(connection: &mut Connection, path: &Path) -> Result<(), St
     connection.pragma_update(None, "wal_autocheckpoint", WAL_AUTOCHECKPOINT)?;
     connection.set_prepared_statement_cache_capacity(64);
     let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    let known = STEPS.len() as i64;
+    let known = known();
     if found > known {
         return Err(StoreError::Newer { path: path.display().to_string(), found, known });
     }

@@ -2,7 +2,9 @@
 
 use std::sync::Mutex;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
+use metrics::{counter, histogram};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
@@ -102,6 +104,9 @@ fn run(
     mut ended_seq: i64,
     mut receiver: tokio::sync::mpsc::Receiver<Box<dyn Job>>,
 ) {
+    let (took, grouped) =
+        (histogram!("pulsehook_store_commit_seconds"), histogram!("pulsehook_store_commit_jobs"));
+    let failed = counter!("pulsehook_store_failed_commits_total");
     while let Some(first) = receiver.blocking_recv() {
         let mut jobs = vec![first];
         while jobs.len() < JOBS_PER_COMMIT {
@@ -110,9 +115,12 @@ fn run(
                 Err(_) => break,
             }
         }
-        let before = ended_seq;
+        let (before, begun) = (ended_seq, Instant::now());
         let committed = commit(&connection, &mut ended_seq, &mut jobs).map_err(|error| error.of(&path));
+        took.record(begun.elapsed().as_secs_f64());
+        grouped.record(jobs.len() as f64);
         if committed.is_err() {
+            failed.increment(1);
             ended_seq = before;
             let _ = connection.execute_batch("ROLLBACK");
         }

@@ -9,8 +9,11 @@ use super::visit::Visit;
 use super::{dead, plot};
 use crate::router::activity::MINUTES;
 use crate::router::gate::GateState;
-use crate::router::looking::Glance;
+use crate::router::looking::{Backlog, Glance};
 use crate::router::now_ms;
+
+/// Hooks whose queues are listed.
+const BUSIEST: usize = 5;
 
 /// Problems of a kind that are listed; the rest is counted.
 const LISTED: usize = 20;
@@ -47,6 +50,7 @@ pub(super) async fn show(visit: Visit) -> Result<Answer, Refusal> {
         bridge.as_ref().ok().and_then(|status| status.as_ref()).and_then(|status| status.spool.clone());
     let letters = inner.store.dead_fires(None, None, LETTERS).await?;
     let glances = inner.router.glances();
+    let (waiting, waiting_in_all) = inner.router.waiting(BUSIEST);
     let values = json!({
         "hour": plot::bars(&inner.router.activity(60), 1),
         "day": plot::bars(&inner.router.activity(MINUTES - 1), 30),
@@ -71,7 +75,8 @@ pub(super) async fn show(visit: Visit) -> Result<Answer, Refusal> {
         "dead_most": COUNTED,
         "letters": letters.iter().filter_map(|letter| dead::entry(&visit, letter)).collect::<Vec<_>>(),
         "problems": problems(&glances),
-        "busiest": busiest(&glances),
+        "waiting": waiting.iter().map(backlog).collect::<Vec<_>>(),
+        "waiting_in_all": waiting_in_all,
     });
     Ok(Answer::page("overview.html", values))
 }
@@ -102,10 +107,6 @@ fn problems(glances: &[Glance]) -> Value {
     json!({ "entries": entries, "more": more })
 }
 
-/// Hooks with the most fires that are not settled.
-fn busiest(glances: &[Glance]) -> Value {
-    let mut busy: Vec<&Glance> = glances.iter().filter(|glance| glance.pending > 0).collect();
-    busy.sort_by_key(|glance| std::cmp::Reverse(glance.pending));
-    busy.truncate(LISTED);
-    busy.into_iter().map(|glance| json!({ "hook": named(&glance.name), "pending": glance.pending })).collect()
+fn backlog(backlog: &Backlog) -> Value {
+    json!({ "hook": named(&backlog.hook), "messages": backlog.messages, "oldest_seconds": backlog.oldest.as_secs() })
 }

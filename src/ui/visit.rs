@@ -215,7 +215,7 @@ impl Visit {
     }
 
     async fn read_form(&mut self, body: Body) -> Result<(), Refusal> {
-        self.from_our_page()?;
+        self.sent_by_our_page()?;
         let ui = self.ui.clone();
         let _turn = ui.inner.forms.acquire().await.map_err(|_| Refusal::busy("Try again in a moment."))?;
         let reading = tokio::time::timeout(FORM_TIME, Limited::new(body, LONGEST_FORM).collect());
@@ -239,7 +239,7 @@ impl Visit {
     }
 
     /// Browsers say where a form comes from.
-    fn from_our_page(&self) -> Result<(), Refusal> {
+    fn sent_by_our_page(&self) -> Result<(), Refusal> {
         let text =
             |name: header::HeaderName| self.headers.get(name).map(|value| value.to_str().unwrap_or(""));
         let host = text(header::HOST).unwrap_or_default();

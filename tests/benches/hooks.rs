@@ -11,9 +11,8 @@
 //! - broker back: a restart of the broker, until a message for each hook has become a task
 //! - router, broker: resident memory of the one, memory in use of the other, with all hooks idle
 
-#[path = "pipeline/measure.rs"]
-mod measure;
 #[path = "pipeline/stub.rs"]
+#[allow(dead_code, reason = "latencies are another benchmark's matter")]
 mod stub;
 
 use std::sync::Arc;
@@ -22,7 +21,6 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use futures_util::{StreamExt as _, stream};
 use harness::{Http, Process, Rabbit, eventually, free_port};
-use measure::Usage;
 use pulse::{Message, Properties, Transport};
 use pulsehook::store::{Config, NewHook, Store};
 use serde_json::{Value, json};
@@ -71,7 +69,7 @@ async fn row(hooks: usize, kind: &str) -> anyhow::Result<()> {
     let first_start = start(&mut router).await?;
     router.stop().await?;
     let start = start(&mut router).await?;
-    let router_mb = Usage::of(router.id().unwrap_or_default()).peak_mb;
+    let router_mb = router.memory()? as f64 / 1e6;
     let broker_mb = rabbit.ctl(&["eval", "erlang:memory(total)."]).await?.trim().parse::<f64>()? / 1e6;
 
     let http = Http::default();

@@ -18,17 +18,23 @@ use serde_json::{Value, json};
 /// How long each case is measured.
 const SPAN: Duration = Duration::from_secs(2);
 
+/// Looks as the hash of a commit does: mostly without long runs of digits.
+fn sha(number: usize) -> String {
+    let mixed = (number as u128 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835);
+    format!("{mixed:032x}{:08x}", (mixed >> 64) as u32)
+}
+
 fn payload(bytes: usize) -> Value {
     let commit = |n: usize| {
         json!({
-            "id": format!("{n:040x}"), "message": "Make it faster\n\nand smaller", "timestamp": "2026-11-22T10:05:00Z",
-            "url": format!("https://example.com/mozilla/gecko/commit/{n:040x}"), "distinct": true,
+            "id": sha(n), "message": "Make it faster\n\nand smaller", "timestamp": "2026-11-22T10:05:00Z",
+            "url": format!("https://example.com/mozilla/gecko/commit/{}", sha(n)), "distinct": true,
             "author": {"name": "Ann Author", "email": "ann@example.com", "username": "ann"},
             "added": [], "removed": [], "modified": ["src/main.rs", "src/lib.rs"],
         })
     };
     let mut payload = json!({
-        "ref": "refs/heads/main", "before": format!("{:040x}", 1), "after": format!("{:040x}", 2),
+        "ref": "refs/heads/main", "before": sha(1), "after": sha(2),
         "repository": {"id": 5_000_000_000u64, "name": "gecko", "full_name": "mozilla/gecko", "private": false,
                        "clone_url": "https://example.com/mozilla/gecko.git", "default_branch": "main"},
         "pusher": {"name": "ann", "email": "ann@example.com"}, "forced": false,

@@ -169,6 +169,12 @@ impl Deployment {
         Ok(answer["total"].as_u64().context("the local queue does not say how many tasks it has")? as usize)
     }
 
+    /// How many dead letters there are, as the (first) router says.
+    pub async fn count_dead_letters(&self) -> anyhow::Result<usize> {
+        let url = format!("{}/dead-letters?limit=100", self.api_url());
+        Ok(pages(&self.http, &url, "deadLetters").await?.len())
+    }
+
     /// All dead letters.
     pub async fn dead_letters(&mut self) -> anyhow::Result<Vec<Value>> {
         let url = &self.api_urls[usize::from(!self.router.is_running())];

@@ -94,13 +94,17 @@ async fn a_hook_that_exceeds_its_limits_slows_only_itself() {
     // The hook is mended: what has not been tried yet becomes tasks, at full speed again, and what failed is on record.
     let url = format!("{}/hooks/fair/hostile", all.api_url());
     assert_eq!(all.http.json("POST", &url, &hook(&[(FOREIGN, "hostile.*")])).await.unwrap().status, 200);
-    let dead = format!("{}/dead-letters?limit=100", all.api_url());
     harness::eventually(super::system::SOON, async || {
-        let tasks = all.count_tasks().await.ok()?;
-        let failed = all.http.get(&dead).await.ok()?.json()["deadLetters"].as_array()?.len();
-        (failed >= 1 && tasks + failed == HOSTILE + QUIET).then_some(())
+        (all.count_tasks().await.ok()? + all.count_dead_letters().await.ok()? == HOSTILE + QUIET)
+            .then_some(())
     })
     .await;
+    let letters = all.dead_letters().await.unwrap();
+    assert!(!letters.is_empty());
+    for letter in letters {
+        let why = letter["error"]["message"].as_str().unwrap();
+        assert!(why.contains("takes longer than"), "{why}");
+    }
 }
 
 /// The bound on all pending fires is reached, and nothing else arrives that would wake anybody.

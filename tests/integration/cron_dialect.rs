@@ -2,14 +2,13 @@
 //! and it means the same moments; what pulsehook refuses although cron-parser takes it is listed here.
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use pulsehook::schedule::Schedule;
 use serde_json::{Value, json};
 
-const TOOL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tools/cron-parser");
+use super::packages;
 
 /// Moments around which calendars are odd: leap days, the ends of months and years, a century without a leap day.
 const FROM: [&str; 8] = [
@@ -111,29 +110,10 @@ fn refused_on_purpose(expression: &str) -> bool {
     unforeseeable || names || expression.contains("#+")
 }
 
-/// Installs cron-parser for the tests, once per target folder.
-fn installed() -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cron-parser");
-    std::fs::create_dir_all(&folder).unwrap();
-    for file in ["package.json", "package-lock.json", "dates.cjs"] {
-        std::fs::copy(Path::new(TOOL).join(file), folder.join(file)).unwrap();
-    }
-    // Written by npm as its last step.
-    if !folder.join("node_modules/.package-lock.json").exists() {
-        let done = Command::new("npm")
-            .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
-            .current_dir(&folder)
-            .output()
-            .expect("npm is needed to compare with cron-parser: install Node.js, or run tests/run");
-        assert!(done.status.success(), "npm ci: {}", String::from_utf8_lossy(&done.stderr));
-    }
-    folder
-}
-
 fn cron_parser(questions: &[Value]) -> Vec<Value> {
     let mut node = Command::new("node")
         .arg("dates.cjs")
-        .current_dir(installed())
+        .current_dir(packages::node("cron-parser", "dates.cjs"))
         .env("TZ", "UTC")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -1,35 +1,23 @@
 //! Dead letters and replay, in one process.
 
-use harness::{Http, Process, eventually};
+use harness::eventually;
 use serde_json::{Value, json};
 
-use super::system::{BINARY, SOON, hook, sign_with};
+use super::local::Dev;
+use super::system::{SOON, hook, sign_with};
 
-struct Dev {
-    _process: Process,
-    url: String,
-    secret: String,
-    http: Http,
-    _folder: tempfile::TempDir,
+/// What these tests do with a server.
+trait Actions {
+    async fn send(&self, delivery: &str, body: &Value);
+    async fn put(&self, method: &str, definition: &Value);
+    async fn last_fire(&self, wanted: impl Fn(&Value) -> bool) -> Value;
+    fn cli(&self, arguments: &[&str]) -> (bool, String);
 }
 
-impl Dev {
-    async fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mut process = Process::new("dev", BINARY)
-            .arg("dev")
-            .arg("--listen")
-            .arg("127.0.0.1:0")
-            .arg("--data")
-            .arg(folder.path().display().to_string());
-        let url = format!("http://{}", process.start().await.unwrap());
-        let secret = std::fs::read_to_string(folder.path().join("demo.secret")).unwrap().trim().to_owned();
-        Self { _process: process, url, secret, http: Http::default(), _folder: folder }
-    }
-
+impl Actions for Dev {
     async fn send(&self, delivery: &str, body: &Value) {
         let body = body.to_string();
-        let signature = format!("sha256={}", sign_with(&self.secret, body.as_bytes()));
+        let signature = format!("sha256={}", sign_with(&self.secret(), body.as_bytes()));
         let headers = [
             ("content-type", "application/json"),
             ("x-github-event", "push"),
@@ -57,15 +45,10 @@ impl Dev {
         .await
     }
 
-    /// Runs `pulsehook` with these arguments against this server; answers whether it succeeded and what it printed.
+    /// Whether the command succeeded, and what it printed.
     fn cli(&self, arguments: &[&str]) -> (bool, String) {
-        let output = std::process::Command::new(BINARY)
-            .args(arguments)
-            .env("TASKCLUSTER_ROOT_URL", &self.url)
-            .output()
-            .unwrap();
-        let text = [output.stdout, output.stderr].concat();
-        (output.status.success(), String::from_utf8_lossy(&text).into_owned())
+        let (code, text) = self.run(arguments);
+        (code == 0, text)
     }
 }
 

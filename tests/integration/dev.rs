@@ -3,18 +3,8 @@
 use harness::{Http, Process, eventually};
 use serde_json::Value;
 
+use super::local::start_in;
 use super::system::{BINARY, SOON};
-
-async fn dev(folder: &std::path::Path) -> (Process, String) {
-    let mut process = Process::new("dev", BINARY)
-        .arg("dev")
-        .arg("--listen")
-        .arg("127.0.0.1:0")
-        .arg("--data")
-        .arg(folder.display().to_string());
-    let address = process.start().await.unwrap();
-    (process, format!("http://{address}"))
-}
 
 /// The command that `dev` prints, run by a shell as a newcomer would paste it.
 fn paste(process: &Process) -> Value {
@@ -41,7 +31,7 @@ async fn tasks(http: &Http, url: &str, count: usize) -> Vec<Value> {
 async fn the_printed_command_makes_a_task_and_a_second_start_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let http = Http::default();
-    let (mut process, url) = dev(folder.path()).await;
+    let (mut process, url) = start_in(folder.path()).await;
     let answer = paste(&process);
     assert_eq!(answer["routed"], true, "{answer}");
     let first = tasks(&http, &url, 1).await;
@@ -51,7 +41,7 @@ async fn the_printed_command_makes_a_task_and_a_second_start_goes_on() {
     eventually(SOON, async || process.lines().iter().any(|line| line.contains(id)).then_some(())).await;
     process.stop().await.unwrap();
 
-    let (mut process, url) = dev(folder.path()).await;
+    let (mut process, url) = start_in(folder.path()).await;
     assert_eq!(paste(&process)["routed"], true);
     let both = tasks(&http, &url, 2).await;
     assert_eq!(both[0]["taskId"].as_str(), Some(id));
@@ -62,12 +52,12 @@ async fn the_printed_command_makes_a_task_and_a_second_start_goes_on() {
 async fn what_was_accepted_survives_kill_9() {
     let folder = tempfile::tempdir().unwrap();
     let http = Http::default();
-    let (mut process, _) = dev(folder.path()).await;
+    let (mut process, _) = start_in(folder.path()).await;
     for _ in 0..5 {
         assert_eq!(paste(&process)["routed"], true);
     }
     process.kill9().unwrap();
-    let (mut process, url) = dev(folder.path()).await;
+    let (mut process, url) = start_in(folder.path()).await;
     tasks(&http, &url, 5).await;
     process.stop().await.unwrap();
 }
@@ -76,7 +66,7 @@ async fn what_was_accepted_survives_kill_9() {
 async fn it_is_open_to_this_machine_and_to_no_web_page() {
     let folder = tempfile::tempdir().unwrap();
     let http = Http::default();
-    let (mut process, url) = dev(folder.path()).await;
+    let (mut process, url) = start_in(folder.path()).await;
     let hooks = format!("{url}/api/hooks/v1/hooks");
     for headers in [&[("host", "evil.example")][..], &[("origin", "http://evil.example")]] {
         assert_eq!(http.call("GET", &hooks, headers, "").await.unwrap().status, 403, "{headers:?}");
@@ -86,7 +76,12 @@ async fn it_is_open_to_this_machine_and_to_no_web_page() {
     assert_eq!(plain.status, 400);
     let answer = http.get(&hooks).await.unwrap();
     assert_eq!(answer.status, 200);
-    assert!(answer.headers.keys().all(|name| !name.as_str().starts_with("access-control")));
+    let ask = [("origin", "http://evil.example"), ("access-control-request-method", "PUT")];
+    let asked = http.call("OPTIONS", &format!("{hooks}/a/b"), &ask, "").await.unwrap();
+    assert_eq!(asked.status, 403);
+    for headers in [&answer.headers, &asked.headers] {
+        assert!(headers.keys().all(|name| !name.as_str().starts_with("access-control")), "{headers:?}");
+    }
     process.stop().await.unwrap();
 
     let mut other = Process::new("dev", BINARY).arg("dev").arg("--listen").arg("0.0.0.0:0");

@@ -4,35 +4,18 @@ use std::process::Command;
 
 use harness::eventually;
 
+use super::packages;
 use super::system::{SOON, System, hook, shared_rabbit};
 
 /// Publishes as Mozilla's publishers do, with Python's pika: declares its exchange, sends one message with an id.
 const PIKA: &str = include_str!("../tools/publish.py");
 
-/// Runs the script with pika from a virtual environment that is made once.
 fn publish(url: &str, exchange: &str, key: &str, body: &str) {
-    let python = pika_python();
-    let status = Command::new(python).args(["-c", PIKA, url, exchange, key, body]).status().unwrap();
+    let status = Command::new(packages::python("pika", &["pika==1.3.2"]))
+        .args(["-c", PIKA, url, exchange, key, body])
+        .status()
+        .unwrap();
     assert!(status.success(), "pika could not publish");
-}
-
-/// The Python of a virtual environment that has pika.
-fn pika_python() -> std::path::PathBuf {
-    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("pika");
-    let python = folder.join("bin/python");
-    if !folder.join("ready").exists() {
-        let run = |program: &std::ffi::OsStr, arguments: &[&str]| {
-            let output = Command::new(program).args(arguments).output().unwrap();
-            assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        };
-        run("python3".as_ref(), &["-m", "venv", folder.to_str().unwrap()]);
-        run(
-            python.as_os_str(),
-            &["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "pika==1.3.2"],
-        );
-        std::fs::write(folder.join("ready"), "").unwrap();
-    }
-    python
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -39,7 +39,7 @@ pub struct System {
     pub queue_url: String,
     pub http: Http,
     /// Holds configuration and databases; removed with the system.
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl System {
@@ -89,8 +89,14 @@ task_id = "0123456789abcdef0123456789abcdef"
         )
         .unwrap();
         let role = |name: &str| {
-            let mut process =
-                Process::new(name, BINARY).arg(name).arg("--config").arg(config.display().to_string());
+            // Without the signal XFSZ, so that a full disk can be played.
+            let mut process = Process::new(name, "sh")
+                .arg("-c")
+                .arg("trap '' XFSZ; exec \"$0\" \"$@\"")
+                .arg(BINARY)
+                .arg(name)
+                .arg("--config")
+                .arg(config.display().to_string());
             for (name, value) in variables {
                 process = process.env(name, *value);
             }
@@ -104,12 +110,27 @@ task_id = "0123456789abcdef0123456789abcdef"
             api_url: format!("http://127.0.0.1:{api_port}/api/hooks/v1"),
             queue_url: format!("http://127.0.0.1:{queue_port}/api/queue/v1"),
             http: Http::default(),
-            _folder: folder,
+            folder,
         };
         system.queue.lock().await.start().await.unwrap();
         system.router.lock().await.start().await.unwrap();
         system.bridge.lock().await.start().await.unwrap();
         system
+    }
+
+    /// A path of the router's outside its API.
+    pub fn router_url(&self, path: &str) -> String {
+        self.api_url.replace("/api/hooks/v1", path)
+    }
+
+    /// Where the router's metrics are.
+    pub fn metrics_url(&self) -> String {
+        self.router_url("/metrics")
+    }
+
+    /// Where configuration (`pulsehook.toml`) and databases (`pulsehook.db`) are.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Creates a hook and waits until each of its bindings stands.

@@ -79,6 +79,8 @@ pub struct Amqp {
     jobs: mpsc::Sender<Job>,
     outstanding: Arc<Semaphore>,
     publish_timeout: Duration,
+    /// Confirmed, unavailable, refused.
+    published: [metrics::Counter; 3],
     events: broadcast::Sender<Event>,
     health: Arc<Health>,
     closing: CancellationToken,
@@ -119,6 +121,8 @@ impl Amqp {
             jobs,
             outstanding: Arc::new(Semaphore::new(MAX_OUTSTANDING)),
             publish_timeout: config.publish_timeout,
+            published: ["confirmed", "unavailable", "refused"]
+                .map(|outcome| metrics::counter!("pulsehook_pulse_published_total", "outcome" => outcome)),
             events,
             health,
             closing,
@@ -164,13 +168,20 @@ impl Transport for Amqp {
             // The broker returns an unroutable message with nothing else to know it by.
             message.properties.message_id = Some(uuid::Uuid::new_v4().to_string());
         }
-        match timeout(self.publish_timeout, self.publish_now(message, mandatory)).await {
+        let answer = match timeout(self.publish_timeout, self.publish_now(message, mandatory)).await {
             Ok(answer) => answer,
             Err(_) => Err(PublishError::Unavailable(match &*self.health.watch().borrow() {
                 Status::Down { reason } => reason.clone(),
                 Status::Up => format!("no confirm within {:?}", self.publish_timeout),
             })),
+        };
+        let [confirmed, unavailable, refused] = &self.published;
+        match &answer {
+            Ok(_) => confirmed.increment(1),
+            Err(PublishError::Unavailable(_)) => unavailable.increment(1),
+            Err(PublishError::Refused(_)) => refused.increment(1),
         }
+        answer
     }
 
     async fn declare_exchange(&self, name: &str) -> Result<(), TopologyError> {
@@ -203,6 +214,14 @@ impl Transport for Amqp {
 
     async fn cancel(&self, queue: &str) -> Result<(), TopologyError> {
         self.ask(|reply| Command::Cancel { queue: queue.into(), reply: Some(reply) }).await
+    }
+
+    async fn waiting(&self, queue: &str) -> Result<u64, TopologyError> {
+        self.ask(|reply| Command::Waiting { queue: queue.into(), reply }).await
+    }
+
+    fn unconfirmed(&self) -> usize {
+        MAX_OUTSTANDING - self.outstanding.available_permits()
     }
 
     fn events(&self) -> broadcast::Receiver<Event> {

@@ -138,6 +138,15 @@ impl Transport for Embedded {
         self.ask(|reply| Command::Cancel { queue, reply }).await.map_err(TopologyError::Unavailable)?
     }
 
+    async fn waiting(&self, queue: &str) -> Result<u64, TopologyError> {
+        let queue = queue.to_owned();
+        self.ask(|reply| Command::Waiting { queue, reply }).await.map_err(TopologyError::Unavailable)?
+    }
+
+    fn unconfirmed(&self) -> usize {
+        MAX_PUBLISHING - self.publishing.available_permits()
+    }
+
     fn events(&self) -> broadcast::Receiver<Event> {
         self.events.subscribe()
     }

@@ -76,6 +76,7 @@ pub mod message;
 pub mod naming;
 pub mod secret;
 pub mod topic;
+pub mod trace;
 pub mod transport;
 
 pub use amqp::Amqp;

@@ -244,8 +244,8 @@ pub trait Transport: Send + Sync + 'static {
     /// binding; refused bindings are retried with backoff and reported as events.
     async fn declare_queue(&self, spec: QueueSpec) -> Result<Vec<BindingHealth>, TopologyError>;
 
-    /// Deletes a queue and forgets its spec and consumer. Returns how many messages waited in it, once the broker has
-    /// confirmed; a queue that does not exist counts as deleted. With the broker away: `Unavailable`, and the caller repeats.
+    /// Deletes a queue and forgets its spec and consumer. Returns how many messages waited in it (those that are out, delivered and
+    /// not ended, are not among them), once the broker has confirmed; a queue that does not exist counts as deleted. With the broker away: `Unavailable`, and the caller repeats.
     /// Deliveries from the queue that are still out may be ended, to no effect.
     async fn delete_queue(&self, name: &str) -> Result<u64, TopologyError>;
 
@@ -263,6 +263,12 @@ pub trait Transport: Send + Sync + 'static {
 
     /// Stops consuming from a queue. Deliveries that are out stay valid and must still be ended.
     async fn cancel(&self, queue: &str) -> Result<(), TopologyError>;
+
+    /// How many messages wait in a declared queue; those that are out are not counted. A look at the broker each time.
+    async fn waiting(&self, queue: &str) -> Result<u64, TopologyError>;
+
+    /// How many published messages are not confirmed yet.
+    fn unconfirmed(&self) -> usize;
 
     /// What happens from now on. A receiver that lags misses events: read [`status`](Self::status) then.
     fn events(&self) -> broadcast::Receiver<Event>;

@@ -22,6 +22,7 @@ async fn the_heartbeat_fails_when_the_bridge_can_neither_publish_nor_spool() {
     broker.down();
     let answer = get(&plain, "/__heartbeat__").await;
     assert_eq!((answer.status, &answer.json()["checks"]["broker"]["ok"]), (503, &false.into()));
+    assert_eq!(get(&plain, "/__ready__").await.status, 503);
     assert_eq!(get(&plain, "/__lbheartbeat__").await.status, 200);
     assert_eq!(get(&plain, "/__version__").await.json()["version"], env!("CARGO_PKG_VERSION"));
 
@@ -31,6 +32,7 @@ async fn the_heartbeat_fails_when_the_bridge_can_neither_publish_nor_spool() {
     let (spooling, broker) = bridge(&source("key for tests", &spool));
     broker.down();
     assert_eq!(get(&spooling, "/__heartbeat__").await.status, 200);
+    assert_eq!(get(&spooling, "/__ready__").await.status, 200);
     assert_eq!(
         send(&spooling, event("ci", Some("1"), &format!("\"{}\"", "x".repeat(700)))).await.status,
         202

@@ -128,6 +128,14 @@ impl Transport for Broker {
         Ok(())
     }
 
+    async fn waiting(&self, _queue: &str) -> Result<u64, TopologyError> {
+        Ok(0)
+    }
+
+    fn unconfirmed(&self) -> usize {
+        0
+    }
+
     async fn cancel(&self, _queue: &str) -> Result<(), TopologyError> {
         Ok(())
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use axum::body::Body;
 use bridge::{Bridge, Config};
 use http::Request;
+use pulse::trace::TraceContext;
 use serde_json::json;
 
 use crate::support::{Answer, Broker, DEADLINE, bridge, config, hmac_sha256, post, send};
@@ -55,12 +56,21 @@ async fn a_signed_event_is_published_as_sent_and_its_retry_has_the_same_id() {
     assert_eq!(message.routing_key, "github.push._.mozilla.gecko-dev");
     assert_eq!(message.properties.content_type.as_deref(), Some("application/json"));
     assert!(message.properties.timestamp.is_some());
-    let headers = serde_json::to_value(&message.properties.headers).unwrap();
+    let mut headers = serde_json::to_value(&message.properties.headers).unwrap();
+    // Each event is in a trace: one that begins with it, where its sender names none.
+    let trace = headers.as_object_mut().unwrap().remove("traceparent").unwrap();
+    assert!(TraceContext::parse(trace.as_str().unwrap()).is_some(), "{trace}");
     assert_eq!(
         headers,
         json!({"x-pulsehook-source": "github", "x-pulsehook-event": "push", "x-pulsehook-delivery": "d-1",
                "x-github-hook-id": "42"})
     );
+
+    let traced = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let mut request = github("push", "d-traced", SECRET, PUSH);
+    request.headers_mut().insert("traceparent", traced.parse().unwrap());
+    assert_eq!(send(&bridge, request).await.status, 200);
+    assert_eq!(broker.messages()[1].properties.headers["traceparent"], traced);
 
     let (again, second) = crate::support::bridge(GITHUB);
     let answer = send(&again, github("push", "d-1", "old secret", PUSH)).await;

@@ -131,6 +131,7 @@ fn route_schema(name: &str) -> Value {
 fn parameter_schema(name: &str) -> Value {
     match name {
         "limit" => json!({ "type": "integer", "minimum": 1, "maximum": u32::MAX }),
+        "count" => json!({ "type": "integer", "minimum": 1, "maximum": 1_000 }),
         "wait" => json!({ "type": "integer", "minimum": 0, "maximum": 60 }),
         "continuationToken" => json!({ "type": "string", "pattern": "^[0-9]{1,18}$" }),
         _ => json!({ "type": "string", "minLength": 1, "maxLength": 255 }),

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::HawkError;
 
-/// Padded or not, as JavaScript's `Buffer` takes it.
+/// Padded or not, as JavaScript's `Buffer` takes it; that takes the URL-safe characters, too, which the Python client sends.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
@@ -46,7 +46,8 @@ impl Ext {
     /// Reads the attribute; an absent or empty one says nothing.
     pub(super) fn read(ext: Option<&str>) -> Result<Self, HawkError> {
         let Some(ext) = ext.filter(|ext| !ext.is_empty()) else { return Ok(Self::default()) };
-        let bytes = LENIENT.decode(ext).map_err(|_| HawkError::Malformed("ext is not base64".into()))?;
+        let standard = ext.replace('-', "+").replace('_', "/");
+        let bytes = LENIENT.decode(standard).map_err(|_| HawkError::Malformed("ext is not base64".into()))?;
         serde_json::from_slice(&bytes).map_err(|error| {
             // Only the place: serde's text would repeat parts of the content.
             HawkError::Malformed(

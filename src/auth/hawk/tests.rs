@@ -206,3 +206,23 @@ fn the_address_is_the_one_that_the_client_used() {
     );
     assert_eq!(of(&[("host", "a b")]), None);
 }
+
+/// The Python client sends URL-safe characters, JavaScript's the usual ones; the server reads both.
+#[test]
+fn ext_is_read_in_either_alphabet() {
+    use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+    // Characters whose sextets are the two in which the alphabets differ.
+    let json = r#"{"authorizedScopes":["??>","~>?","a>>"]}"#;
+    for ext in [STANDARD.encode(json), URL_SAFE_NO_PAD.encode(json)] {
+        let header = format!("Hawk id=\"x\", ts=\"1\", nonce=\"n\", mac=\"AAAA\", ext=\"{ext}\"");
+        let request = SignedRequest {
+            method: "GET",
+            target: "/x",
+            host: "example.com",
+            port: 80,
+            authorization: Some(&header),
+        };
+        let claim = Claim::read(&request).unwrap().unwrap();
+        assert_eq!(claim.ext.authorized_scopes.unwrap(), ["??>", "~>?", "a>>"]);
+    }
+}

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, anyhow, bail};
 
 use super::plan::{Action, Step};
+use crate::cli::located::{self, lines};
 use crate::hook::{Hook, HookFile, HookName};
 use crate::router::decide::{Limits, Rules};
 
@@ -17,6 +18,13 @@ pub(super) struct Found {
     pub hook: Hook,
     place: PathBuf,
     file: HookFile,
+}
+
+impl Found {
+    /// Why the router refused the hook, with the places of its faults.
+    pub fn refusal(&self, error: anyhow::Error) -> anyhow::Error {
+        located::refusal(&self.place, &self.file, error)
+    }
 }
 
 /// The hooks of all files, by name.
@@ -73,11 +81,6 @@ fn read(place: &Path) -> Result<Found, Vec<String>> {
     let file = HookFile::parse(&text).map_err(|error| one(error.to_string()))?;
     let hook = file.hook(None).map_err(|problems| lines(place, &file, &problems))?;
     Ok(Found { hook, place: place.to_owned(), file })
-}
-
-fn lines(place: &Path, file: &HookFile, problems: &[crate::hook::Problem]) -> Vec<String> {
-    let located = file.locate(problems);
-    located.iter().map(|found| format!("{}:{}: {}", place.display(), found.line, found.problem)).collect()
 }
 
 /// Compiles filter, schema and template of each hook that is to be saved; what stands already did compile.

@@ -86,23 +86,32 @@ impl fmt::Display for Step {
 /// How many hooks were (or would be) changed, and in what way.
 pub(super) struct Summary {
     counts: [usize; 4],
+    failed: usize,
     dry_run: bool,
 }
 
-/// Sums the steps up; `files` is the number of hooks in files.
-pub(super) fn summary(steps: &[Step], files: usize, dry_run: bool) -> Summary {
-    let count = |is: fn(&Action) -> bool| steps.iter().filter(|step| is(&step.action)).count();
+/// Sums up the steps that were done; `files` is the number of hooks in files, of which `unsaved` could not be saved.
+pub(super) fn summary<'a>(
+    done: impl Iterator<Item = &'a Step> + Clone,
+    files: usize,
+    failed: usize,
+    unsaved: usize,
+    dry_run: bool,
+) -> Summary {
+    let count = |is: fn(&Action) -> bool| done.clone().filter(|step| is(&step.action)).count();
     let created = count(|action| matches!(action, Action::Create(_)));
     let updated = count(|action| matches!(action, Action::Update { .. }));
     let deleted = count(|action| matches!(action, Action::Delete));
-    Summary { counts: [created, updated, deleted, files - created - updated], dry_run }
+    let unchanged = files - created - updated - unsaved;
+    Summary { counts: [created, updated, deleted, unchanged], failed, dry_run }
 }
 
 impl Summary {
     pub fn to_json(&self) -> Value {
         let [create, update, delete, unchanged] = self.counts;
         json!({
-            "created": create, "updated": update, "deleted": delete, "unchanged": unchanged, "dryRun": self.dry_run,
+            "created": create, "updated": update, "deleted": delete, "unchanged": unchanged, "failed": self.failed,
+            "dryRun": self.dry_run,
         })
     }
 }
@@ -114,6 +123,7 @@ impl fmt::Display for Summary {
         write!(
             f,
             "{create} {verb}created, {update} {verb}updated, {delete} {verb}deleted, {unchanged} unchanged"
-        )
+        )?;
+        if self.failed > 0 { write!(f, ", {} failed", self.failed) } else { Ok(()) }
     }
 }

@@ -102,7 +102,8 @@ pub(super) async fn decisions(args: HistoryArgs) -> anyhow::Result<()> {
 
 pub(super) async fn audit(args: HistoryArgs) -> anyhow::Result<()> {
     list(args, "audit", "audit", |entry| {
-        let who = entry["clientId"].as_str().unwrap_or("(by token)");
+        let nobody = if entry["action"] == "trigger-hook" { "(by token)" } else { "(pulsehook)" };
+        let who = entry["clientId"].as_str().unwrap_or(nobody);
         let detail = entry.get("detail").map(Value::to_string).unwrap_or_default();
         [text(entry, "time"), who, text(entry, "action"), &detail].join("\t")
     })

@@ -6,7 +6,10 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use clap::Args;
+use serde_json::json;
 
+use super::OutputArgs;
+use crate::cli::output::Output;
 use crate::cli::render::diff::differences;
 use crate::cli::render::{Options, RenderReport, render};
 use crate::hook::parse_document;
@@ -38,9 +41,8 @@ pub(in crate::cli) struct RenderArgs {
     /// Compare with the task of this file (JSON or YAML): print what differs, and exit with 1 if anything does.
     #[arg(long, value_name = "TASK")]
     expect: Option<PathBuf>,
-    /// Print a JSON object instead of text.
-    #[arg(long, conflicts_with = "expect")]
-    json: bool,
+    #[command(flatten)]
+    output: OutputArgs,
 }
 
 fn fired_by(text: &str) -> Result<FiredBy, String> {
@@ -59,28 +61,23 @@ pub(super) fn run(args: RenderArgs) -> anyhow::Result<ExitCode> {
     };
     let report = render(&super::read(&args.file)?, &super::read(&args.message)?, &options)?;
     if let Some(expect) = &args.expect {
-        return compare(expect, &report);
+        return compare(expect, &report, args.output.output);
     }
-    if args.json {
-        println!("{:#}", report.to_json());
-    } else {
-        print!("{report}");
-    }
+    args.output.output.print(&report.to_json(), || report.to_string())?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn compare(expect: &std::path::Path, report: &RenderReport) -> anyhow::Result<ExitCode> {
+fn compare(expect: &std::path::Path, report: &RenderReport, output: Output) -> anyhow::Result<ExitCode> {
     let expected = parse_document(&super::read(expect)?).with_context(|| expect.display().to_string())?;
     let found = differences("task", &expected, &report.task().unwrap_or_default(), false);
-    if found.is_empty() {
-        println!("{}: as expected", report.hook);
-        return Ok(ExitCode::SUCCESS);
-    }
-    if report.task().is_none() {
-        print!("{report}");
-    }
-    for difference in found {
-        print!("{difference}");
-    }
-    Ok(ExitCode::FAILURE)
+    let mut value = report.to_json();
+    value["differences"] = json!(found);
+    output.print(&value, || {
+        if found.is_empty() {
+            return format!("{}: as expected", report.hook);
+        }
+        let outcome = if report.task().is_none() { report.to_string() } else { String::new() };
+        outcome + &found.iter().map(ToString::to_string).collect::<String>()
+    })?;
+    Ok(if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -6,9 +6,10 @@ use anyhow::{Context as _, anyhow};
 use axum::http::Method;
 use chrono::{DateTime, SecondsFormat, Utc};
 use clap::Args;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::cli::client::{ServerArgs, hook_path};
+use crate::cli::located;
 use crate::hook::{HookFile, HookName};
 use crate::schedule::Schedule;
 
@@ -27,11 +28,11 @@ pub(in crate::cli) struct ScheduleArgs {
     server: ServerArgs,
 }
 
-/// Prints a time a line, UTC; nothing else goes to standard output.
+/// Prints a time a line, UTC; remarks go to standard error.
 pub(super) async fn run(args: ScheduleArgs) -> anyhow::Result<()> {
     let path = Path::new(&args.hook);
     if args.hook == "-" || path.is_file() {
-        return of_file(path, args.from.unwrap_or_else(Utc::now), args.count);
+        return of_file(path, &args);
     }
     let name: HookName = args.hook.parse().map_err(|error| {
         anyhow!("{} is not a file, nor the name of a hook at the router: {error}", args.hook)
@@ -42,25 +43,25 @@ pub(super) async fn run(args: ScheduleArgs) -> anyhow::Result<()> {
     of_server(&name, &args).await
 }
 
-fn of_file(path: &Path, from: DateTime<Utc>, count: u16) -> anyhow::Result<()> {
+fn of_file(path: &Path, args: &ScheduleArgs) -> anyhow::Result<()> {
+    let from = args.from.unwrap_or_else(Utc::now);
     let place = path.display();
     let file = HookFile::parse(&super::read(path)?).map_err(|error| anyhow!("{place}: {error}"))?;
     // The schedule of a file that does not name its hook can be shown all the same.
     let name = file.name().or_else(|_| HookName::new("unnamed", "unnamed")).context("a name")?;
     let schedule =
         file.hook(Some(&name)).and_then(|hook| Schedule::compile(&hook.schedule)).map_err(|problems| {
-            let found = file.locate(&problems);
-            let lines: Vec<String> =
-                found.iter().map(|found| format!("{place}:{}: {}", found.line, found.problem)).collect();
-            anyhow!("the hook is not valid\n{}", lines.join("\n"))
+            anyhow!("the hook is not valid\n{}", located::lines(path, &file, &problems).join("\n"))
         })?;
     if schedule.is_empty() {
         eprintln!("{place}: the hook has no schedule");
     }
-    for moment in schedule.after(from).take(count.into()) {
-        println!("{}", moment.to_rfc3339_opts(SecondsFormat::Secs, true));
-    }
-    Ok(())
+    let next: Vec<String> = schedule
+        .after(from)
+        .take(args.count.into())
+        .map(|moment| moment.to_rfc3339_opts(SecondsFormat::Secs, true))
+        .collect();
+    args.server.output.print(&json!({ "next": next }), || next.join("\n"))
 }
 
 async fn of_server(name: &HookName, args: &ScheduleArgs) -> anyhow::Result<()> {
@@ -75,8 +76,9 @@ async fn of_server(name: &HookName, args: &ScheduleArgs) -> anyhow::Result<()> {
     if let Some(since) = answer["overdueSince"].as_str() {
         eprintln!("{name} was due at {since} and is not triggered yet");
     }
-    for moment in answer["next"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-        println!("{moment}");
-    }
-    Ok(())
+    let moments = || {
+        let next = answer["next"].as_array().into_iter().flatten();
+        next.filter_map(Value::as_str).collect::<Vec<_>>().join("\n")
+    };
+    args.server.output.print(&answer, moments)
 }

@@ -23,16 +23,13 @@ use serde::{Deserialize, Serialize};
 
 use super::LocalQueue;
 use super::answer::Problem;
+use crate::server::HangUp;
 
 /// Longest silence of `hang`: longer than any client waits, and yet not for ever.
 const HANG: Duration = Duration::from_secs(600);
 
 /// Rules at the same time: a test has a handful.
 const MAX_RULES: usize = 100;
-
-/// On a response: the server closes the connection instead of sending it.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct HangUp;
 
 #[derive(Debug, Default)]
 pub(super) struct Faults(Mutex<Rules>);

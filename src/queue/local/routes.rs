@@ -65,7 +65,7 @@ async fn accept(
         }
         Err(_) => return Err(Problem::new(400, "MalformedPayload", "the request's body is incomplete")),
     };
-    let (client_id, scopes) = queue.0.authenticate(head, &body)?;
+    let (client_id, scopes) = queue.0.authorize(head, &body)?;
     let media_type =
         head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
     if !media_type.split(';').next().unwrap_or("").trim().eq_ignore_ascii_case("application/json") {
@@ -94,7 +94,15 @@ async fn accept(
     }
 }
 
-async fn task(State(queue): State<LocalQueue>, Path(task_id): Path<String>) -> Result<Response, Problem> {
+async fn task(
+    State(queue): State<LocalQueue>,
+    Path(task_id): Path<String>,
+    head: http::request::Parts,
+) -> Result<Response, Problem> {
+    // Whoever signs has to sign well, as at the service itself.
+    if head.headers.contains_key(header::AUTHORIZATION) {
+        queue.0.authenticate(&head, &[]).map_err(|problem| problem.of("task", &task_id))?;
+    }
     let record = find(&queue, &task_id).await.map_err(|problem| problem.of("task", &task_id))?;
     let headers = [(header::CONTENT_TYPE, "application/json; charset=utf-8")];
     Ok((headers, record.definition.to_string()).into_response())

@@ -30,7 +30,7 @@ impl Running {
         let stop = CancellationToken::new();
         let server = tokio::spawn({
             let stop = stop.clone();
-            async move { queue.serve(listener, stop.cancelled_owned()).await }
+            async move { queue.serve(listener, stop).await }
         });
         Self { address, stop, server }
     }
@@ -99,8 +99,8 @@ async fn a_task_is_created_once_however_often_it_is_sent() {
         client.probe().await.unwrap();
         assert_eq!(client.task(ID).await, Ok(None));
         let body = task("first");
-        client.create_task(ID, body.clone(), &scopes()).await.unwrap();
-        client.create_task(ID, body.clone(), &scopes()).await.unwrap();
+        client.create_task(ID, body.clone(), &scopes(), None).await.unwrap();
+        client.create_task(ID, body.clone(), &scopes(), None).await.unwrap();
 
         let kept = client.task(ID).await.unwrap().unwrap();
         assert_eq!(kept["metadata"]["name"], "first");
@@ -108,7 +108,7 @@ async fn a_task_is_created_once_however_often_it_is_sent() {
         assert!(same_definition(ID, &body, &kept));
 
         let other = task("other");
-        let conflict = client.create_task(ID, other.clone(), &scopes()).await.unwrap_err();
+        let conflict = client.create_task(ID, other.clone(), &scopes(), None).await.unwrap_err();
         assert!(
             matches!(&conflict, CreateError::Conflict { message } if message.contains(ID)),
             "{conflict:?}"
@@ -128,7 +128,7 @@ async fn a_task_is_created_once_however_often_it_is_sent() {
         if let Data::File(_) = data {
             let again = Running::start(data).await;
             assert!(same_definition(ID, &body, &again.client().task(ID).await.unwrap().unwrap()));
-            again.client().create_task(ID, body, &scopes()).await.unwrap();
+            again.client().create_task(ID, body, &scopes(), None).await.unwrap();
             again.stop().await;
         }
     }
@@ -139,7 +139,7 @@ async fn what_the_queue_refuses_is_told_with_its_reason() {
     let running = Running::start(Data::Memory).await;
     let client = running.client();
     let refused = async |id: &str, body: Value| match client
-        .create_task(id, body.to_string().into(), &scopes())
+        .create_task(id, body.to_string().into(), &scopes(), None)
         .await
         .unwrap_err()
     {
@@ -169,7 +169,7 @@ async fn what_the_queue_refuses_is_told_with_its_reason() {
     let (status, code, _) = refused(ID, with("payload", json!({ "x": "x".repeat(11 << 20) }))).await;
     assert_eq!((status, code.as_str()), (413, "InputTooLarge"));
 
-    let unrestricted = client.create_task(ID, task("t"), &[]).await.unwrap_err();
+    let unrestricted = client.create_task(ID, task("t"), &[], None).await.unwrap_err();
     assert!(matches!(unrestricted, CreateError::Refused { status: 403, .. }), "{unrestricted:?}");
     assert_eq!(running.listing().await["total"], 0);
     running.stop().await;
@@ -185,7 +185,7 @@ async fn wrong_credentials_are_an_outage_and_not_the_tasks_fault() {
             ..running.config()
         };
         let client = Taskcluster::new(&config).unwrap();
-        let error = client.create_task(ID, task("t"), &scopes()).await.unwrap_err();
+        let error = client.create_task(ID, task("t"), &scopes(), None).await.unwrap_err();
         assert!(
             matches!(&error, CreateError::Outage { reason } if reason.contains("queue.client_id")),
             "{error:?}"
@@ -200,7 +200,7 @@ async fn each_fault_has_its_kind_and_a_repeat_makes_it_good() {
     let running = Running::start(Data::Memory).await;
     let client = running.client();
     let body = task("t");
-    let create = async || client.create_task(ID, body.clone(), &scopes()).await;
+    let create = async || client.create_task(ID, body.clone(), &scopes(), None).await;
     let retry = |result: Result<(), CreateError>| match result {
         Err(CreateError::Retry { retry_after, .. }) => retry_after.map(|wait| wait.as_secs()),
         other => panic!("{other:?}"),
@@ -248,7 +248,7 @@ async fn nobody_there_is_worth_a_repeat() {
     drop(listener);
     let config = Config { root_url, access_token: pulse::Secret::new(TOKEN), ..Config::default() };
     let client = Taskcluster::new(&config).unwrap();
-    let error = client.create_task(ID, task("t"), &scopes()).await.unwrap_err();
+    let error = client.create_task(ID, task("t"), &scopes(), None).await.unwrap_err();
     assert!(
         matches!(&error, CreateError::Retry { reason, .. } if reason.to_lowercase().contains("refused")),
         "{error:?}"
@@ -267,9 +267,9 @@ async fn many_creates_share_connections_and_commits() {
             id[0] &= 0x7f;
             let id = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, id);
             let body = task("t");
-            client.create_task(&id, body.clone(), &scopes()).await?;
+            client.create_task(&id, body.clone(), &scopes(), None).await?;
             // Repeats leave gaps between the positions, which a listing must not mind.
-            client.create_task(&id, body, &scopes()).await
+            client.create_task(&id, body, &scopes(), None).await
         })
     });
     for call in calls.collect::<Vec<_>>() {

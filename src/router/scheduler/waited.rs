@@ -23,12 +23,12 @@ pub(in crate::router) struct Waited {
 }
 
 impl Inner {
-    /// Reads what is needed to judge those of these messages that are late scheduled triggers, each with its task id.
+    /// Reads what is needed to judge those of these messages that are late scheduled triggers, each with what tells its task id.
     /// `None`: there are none.
-    pub(in crate::router) async fn waited(
+    pub(in crate::router) async fn waited<'m>(
         &self,
         hook: &LiveHook,
-        messages: impl Iterator<Item = (&Message, String)>,
+        messages: impl Iterator<Item = (&'m Message, impl FnOnce() -> String)>,
         now: i64,
     ) -> Option<Waited> {
         let policy = Policy::new(self.scheduler.config(), hook.hook.catch_up.unwrap_or(CatchUp::Latest));
@@ -38,7 +38,7 @@ impl Inner {
                     && scheduled_for(message)
                         .is_some_and(|moment| super::super::from_ms(now) - moment > policy.on_time)
             })
-            .map(|(_, task_id)| task_id)
+            .map(|(_, task_id)| task_id())
             .collect();
         if late.is_empty() {
             return None;

@@ -45,7 +45,7 @@ pub async fn drain(url: &str, stub: &Stub, source: &Source, messages: usize) -> 
     let loops = tokio_stream(deliveries).for_each_concurrent(CALLS, |delivery: pulse::Delivery| {
         let (queue, task, scopes) = (&queue, task.clone(), &scopes);
         async move {
-            match queue.create_task("bJjtJ_-IQg6szLKlrxfq7g", task, scopes).await {
+            match queue.create_task("bJjtJ_-IQg6szLKlrxfq7g", task, scopes, None).await {
                 Ok(()) => delivery.ack(),
                 Err(error) => {
                     eprintln!("bare loop: {error}");

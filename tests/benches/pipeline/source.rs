@@ -32,11 +32,11 @@ impl Source {
     pub fn body(&self, number: usize) -> Vec<u8> {
         let sent = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as u64;
         let commit = |n: usize| {
-            json!({ "id": format!("{:040x}", number * 3 + n), "message": "Mend what was broken", "modified": ["src/lib.rs", "README.md"],
+            json!({ "id": sha(number * 3 + n), "message": "Mend what was broken", "modified": ["src/lib.rs", "README.md"],
                     "author": { "name": "Somebody", "email": "somebody@example.com" } })
         };
         json!({
-            "ref": "refs/heads/main", "before": format!("{number:040x}"), "after": format!("{:040x}", number + 1), "sent": sent,
+            "ref": "refs/heads/main", "before": sha(number), "after": sha(number + 1), "sent": sent,
             "compare": format!("https://example.com/mozilla/gecko-dev/compare/{number}"),
             "repository": { "id": 5_000_000_000_u64, "name": "gecko-dev", "full_name": "mozilla/gecko-dev", "owner": { "login": "mozilla" } },
             "pusher": { "name": "somebody", "email": "somebody@example.com" },
@@ -107,4 +107,10 @@ impl Source {
 fn phase() -> u64 {
     static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
     NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+}
+
+/// Looks as the hash of a commit does: mostly without long runs of digits.
+fn sha(number: usize) -> String {
+    let mixed = (number as u128 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835);
+    format!("{mixed:032x}{:08x}", (mixed >> 64) as u32)
 }

@@ -14,7 +14,8 @@ thread_local! {
 
 fuzz_target!(|text: &str| {
     FILE.with(|file| {
-        let file = file.get_or_init(|| std::env::temp_dir().join(format!("pulsehook-fuzz-{}.toml", std::process::id())));
+        let file = file
+            .get_or_init(|| std::env::temp_dir().join(format!("pulsehook-fuzz-{}.toml", std::process::id())));
         std::fs::write(file, text).expect("the temporary folder can be written");
         match Config::load(Some(file), []) {
             Ok(config) => {

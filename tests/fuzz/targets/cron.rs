@@ -13,7 +13,11 @@ fuzz_target!(|input: (&str, u32)| {
     let Some(now) = DateTime::<Utc>::from_timestamp(1_704_067_200 + i64::from(offset), 0) else { return };
     if let Some(next) = schedule.next(now) {
         assert!(next > now && next.nanosecond() == 0, "{text:?}: {next} after {now}");
-        assert_eq!(schedule.previous(next + chrono::TimeDelta::seconds(1)), Some(next), "{text:?} around {next}");
+        assert_eq!(
+            schedule.previous(next + chrono::TimeDelta::seconds(1)),
+            Some(next),
+            "{text:?} around {next}"
+        );
     }
     if let Some(previous) = schedule.previous(now) {
         assert!(previous < now, "{text:?}: {previous} before {now}");

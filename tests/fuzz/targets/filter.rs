@@ -10,6 +10,7 @@ mod decide;
 
 fuzz_target!(|input: (&str, &str)| {
     let (filter, payload) = input;
-    let payload = serde_json::from_str(payload).unwrap_or_else(|_| json!({ "ref": payload, "list": [1, "a", null] }));
+    let payload =
+        serde_json::from_str(payload).unwrap_or_else(|_| json!({ "ref": payload, "list": [1, "a", null] }));
     decide::decide(json!({ "filter": filter, "task": { "payload": {} } }), &payload);
 });

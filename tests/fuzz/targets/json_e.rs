@@ -10,9 +10,11 @@ mod decide;
 
 fuzz_target!(|input: (&str, &str)| {
     let (template, payload) = input;
-    let payload = serde_json::from_str(payload).unwrap_or_else(|_| json!({ "ref": payload, "list": [1, "a", null] }));
+    let payload =
+        serde_json::from_str(payload).unwrap_or_else(|_| json!({ "ref": payload, "list": [1, "a", null] }));
     // A whole template, or an expression in one.
-    let task = serde_json::from_str(template)
-        .unwrap_or_else(|_| json!({ "payload": { "eval": { "$eval": template }, "text": format!("${{{template}}}") } }));
+    let task = serde_json::from_str(template).unwrap_or_else(
+        |_| json!({ "payload": { "eval": { "$eval": template }, "text": format!("${{{template}}}") } }),
+    );
     decide::decide(json!({ "task": { "payload": task }, "templateEngine": "json-e" }), &payload);
 });

@@ -8,7 +8,10 @@ use pulse::naming::{escape_word, routing_key, unescape_word};
 fuzz_target!(|words: Vec<&str>| {
     for word in &words {
         let escaped = escape_word(word);
-        assert!(escaped.bytes().all(|byte| byte.is_ascii_graphic() && !b".*#".contains(&byte)), "{escaped:?}");
+        assert!(
+            escaped.bytes().all(|byte| byte.is_ascii_graphic() && !b".*#".contains(&byte)),
+            "{escaped:?}"
+        );
         assert_eq!(unescape_word(&escaped).as_deref(), Some(*word));
     }
     // More words than this do not fit, however short.

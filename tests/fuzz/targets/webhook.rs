@@ -42,13 +42,14 @@ static SUBJECTS: LazyLock<Vec<Subject>> = LazyLock::new(|| {
     let subjects = providers.into_iter().filter_map(|(name, provider)| {
         let config: bridge::Config = config(&name);
         let schemes = bridge::source::schemes(&config.source[0], &provider).ok()?;
-        let verifier = SECRETS
-            .iter()
-            .find_map(|secret| Verifier::new(&schemes, &[(*secret).to_owned()]).ok())?;
+        let verifier =
+            SECRETS.iter().find_map(|secret| Verifier::new(&schemes, &[(*secret).to_owned()]).ok())?;
         let headers = schemes
             .iter()
             .filter_map(|scheme| match scheme {
-                bridge::provider::Scheme::Signature(scheme) => Some(scheme.headers.iter().map(|name| name.0.clone())),
+                bridge::provider::Scheme::Signature(scheme) => {
+                    Some(scheme.headers.iter().map(|name| name.0.clone()))
+                }
                 bridge::provider::Scheme::Token(_) => None,
             })
             .flatten()
@@ -98,7 +99,9 @@ fuzz_target!(|input: Input<'_>| {
     let body = Bytes::copy_from_slice(input.body);
     for secret in SECRETS {
         let mut headers = HeaderMap::new();
-        let Ok(signed) = subject.verifier.sign(&[secret.to_owned()], &mut headers, &body, now()) else { continue };
+        let Ok(signed) = subject.verifier.sign(&[secret.to_owned()], &mut headers, &body, now()) else {
+            continue;
+        };
         if !subject.signs || signed.query.is_some() || body.is_empty() {
             continue;
         }

@@ -16,7 +16,7 @@ anonymous = ["hooks:list-hooks:"]
 [[auth.client]]
 client_id = "admin"
 access_token = "an access token that is long enough to be one"
-scopes = ["hooks:*", "assume:hook-id:ci/*"]
+scopes = ["hooks:*", "assume:hook-id:ci/*", "auth:create-client:admin/*"]
 [[auth.client]]
 client_id = "reader"
 access_token = "an access token that is long enough to be one"

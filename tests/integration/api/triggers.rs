@@ -63,11 +63,26 @@ async fn a_trigger_is_answered_with_what_became_of_it() {
     assert_eq!((status, answer["code"].as_str()), (400, Some("InputError")), "{answer}");
     let (status, answer) = trigger(&system, "?wait=soon", &[], &json!({ "kind": "good" })).await;
     assert_eq!((status, answer["code"].as_str()), (400, Some("InvalidRequestArguments")), "{answer}");
+    for query in ["?wiat=0", "?wait=0&wait=1"] {
+        let (status, answer) = trigger(&system, query, &[], &json!({ "kind": "good" })).await;
+        assert_eq!((status, answer["code"].as_str()), (400, Some("InvalidRequestArguments")), "{answer}");
+    }
 
     // Without waiting: the id is known all the same, and the task comes to be under it.
     let (status, answer) = trigger(&system, "?wait=0", &[], &json!({ "kind": "good" })).await;
     assert_eq!(status, 200, "{answer}");
     let id = answer["taskId"].as_str().unwrap().to_owned();
+    eventually(SOON, async || task(&system, &id).await).await;
+
+    // A paused hook fires later, when nobody knows: its callers do not wait for that.
+    let mut paused = definition();
+    paused["paused"] = json!(true);
+    assert_eq!(call_as(&system, "admin", "POST", HOOK, &[], Some(&paused)).await.status, 200);
+    let asked = std::time::Instant::now();
+    let (status, answer) = trigger(&system, "?wait=60", &[], &json!({ "kind": "good" })).await;
+    assert!(status == 200 && asked.elapsed() < SOON / 2, "{answer} {:?}", asked.elapsed());
+    let id = answer["taskId"].as_str().unwrap().to_owned();
+    assert_eq!(call_as(&system, "admin", "POST", HOOK, &[], Some(&definition())).await.status, 200);
     eventually(SOON, async || task(&system, &id).await).await;
 }
 
@@ -140,4 +155,31 @@ async fn a_token_triggers_its_hook_until_it_is_reset() {
     for text in [String::from_utf8(body).unwrap(), log] {
         assert!(!text.contains(&token), "{text}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_queue_service_says_is_told_and_an_outage_is_not_the_caller_s_fault() {
+    let system = deployment("api-outage").await;
+    assert_eq!(call_as(&system, "admin", "PUT", HOOK, &[], Some(&definition())).await.status, 200);
+    let faults = system.queue_url.replace("/api/queue/v1", "/__faults__");
+    let provoke = async |status: u16, next: u64| {
+        let rules = json!({ "rules": [{ "do": "status", "status": status, "next": next }] });
+        assert_eq!(system.http.json("POST", &faults, &rules).await.unwrap().status, 200);
+    };
+    for (status, code) in [(403, "InsufficientScopes"), (400, "InputError")] {
+        provoke(status, 1).await;
+        let (answered, answer) = trigger(&system, "", &[], &json!({ "kind": "good" })).await;
+        assert_eq!((answered, answer["code"].as_str()), (status, Some(code)), "{answer}");
+        assert!(
+            answer["message"].as_str().unwrap().contains("the queue service refused the task"),
+            "{answer}"
+        );
+    }
+    // It goes on by itself: the caller has the id, and the task comes to be under it.
+    provoke(503, 2).await;
+    let (status, answer) = trigger(&system, "?wait=0", &[], &json!({ "kind": "good" })).await;
+    assert_eq!(status, 200, "{answer}");
+    let id = answer["taskId"].as_str().unwrap().to_owned();
+    eventually(SOON, async || task(&system, &id).await).await;
+    system.wait_for_tasks(1, SOON).await;
 }

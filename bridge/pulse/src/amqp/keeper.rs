@@ -158,6 +158,7 @@ impl Keeper {
         }
         info!(generation = self.generation, broker = self.target.describe(), "connected to the broker");
         self.reason.clear();
+        metrics::counter!("pulsehook_pulse_connections_total", "connection" => "consuming").increment(1);
         let _ = self.events.send(Event::Connected { generation: self.generation });
         self.health.set(Part::Consuming, None);
         let (ended, mut ends) = mpsc::unbounded_channel();

@@ -79,6 +79,8 @@ impl Publisher {
                 Some(Ok(mut serving)) => {
                     let since = Instant::now();
                     self.health.set(Part::Publishing, None);
+                    metrics::counter!("pulsehook_pulse_connections_total", "connection" => "publishing")
+                        .increment(1);
                     last.clear();
                     let reason = self.serve(&mut serving, &mut jobs).await;
                     serving.fail(&reason);

@@ -79,6 +79,15 @@ impl Topology {
         .await
     }
 
+    /// How many messages wait in a queue that stands. Asking for one that does not costs a refusal.
+    pub async fn waiting(&self, queue: &str) -> Result<u64, RpcError> {
+        let arguments = QueueDeclareArguments::new(queue).passive(true).finish();
+        let declared = self
+            .request("asking for a queue", |chan| async move { chan.channel.queue_declare(arguments).await })
+            .await?;
+        Ok(declared.map_or(0, |(_, messages, _)| messages.into()))
+    }
+
     pub async fn bind(&self, queue: &str, binding: &Binding) -> Result<(), RpcError> {
         let arguments = QueueBindArguments::new(queue, &binding.exchange, &binding.pattern);
         self.request("binding a queue", |chan| async move { chan.channel.queue_bind(arguments).await }).await

@@ -188,6 +188,10 @@ impl Broker {
                 self.batch.answers.push(Box::new(move |_| drop(reply.send(Ok(())))));
                 Ok(())
             }
+            Command::Waiting { queue, reply } => {
+                self.waiting(&queue, reply);
+                Ok(())
+            }
             Command::SinkClosed { queue } => {
                 self.cancel(&queue);
                 Ok(())

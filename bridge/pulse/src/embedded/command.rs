@@ -40,6 +40,10 @@ pub(super) enum Command {
         queue: String,
         reply: oneshot::Sender<Result<(), TopologyError>>,
     },
+    Waiting {
+        queue: String,
+        reply: oneshot::Sender<Result<u64, TopologyError>>,
+    },
     /// The receiver of a consumer's sink is gone.
     SinkClosed {
         queue: String,

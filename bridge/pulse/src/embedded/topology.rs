@@ -106,15 +106,22 @@ impl Broker {
             self.answer(reply, Ok(0));
             return Ok(());
         };
-        let all_out = self.out.len();
         // A queue made again under the same name must not meet what was delivered from this one.
         self.out.retain(|_, out| &*out.queue != name);
-        let messages = queue.ready.len() + (all_out - self.out.len());
-        self.answer(reply, Ok(messages as u64));
+        self.answer(reply, Ok(queue.ready.len() as u64));
         let cached = queue.ready.values().filter_map(|ready| ready.cached.as_ref());
         self.cached = self.cached.saturating_sub(cached.map(|message| message.body.len()).sum());
         self.routes.unbind_all(name);
         self.db.delete_queue(queue.id)
+    }
+
+    /// How many messages wait in a queue.
+    pub fn waiting(&mut self, name: &str, reply: Reply<u64>) {
+        let answer = match self.queues.get(name) {
+            Some(queue) => Ok(queue.ready.len() as u64),
+            None => Err(TopologyError::Refused(format!("no queue '{name}' was declared"))),
+        };
+        self.answer(reply, answer);
     }
 
     pub fn consume(

@@ -3,7 +3,7 @@
 use pulse::topic::Pattern;
 use pulse::{Binding, Event, TopologyError};
 
-use crate::bench::{Bench, consume, declare, event, next};
+use crate::bench::{Bench, DEADLINE, consume, declare, event, next};
 
 pub async fn bindings_changed(bench: Bench) {
     let transport = bench.open().await;
@@ -55,6 +55,25 @@ pub async fn refused_binding_heals(bench: Bench) {
     transport.close().await;
 }
 
+pub async fn waiting(bench: Bench) {
+    let (transport, queue) = bench.with_queue().await;
+    assert_eq!(transport.unconfirmed(), 0);
+    for _ in 0..5 {
+        bench.publish(&*transport, "key").await;
+    }
+    // Quorum queues count a moment later.
+    let all = async { while transport.waiting(&queue).await.unwrap() != 5 {} };
+    tokio::time::timeout(DEADLINE, all).await.expect("not all counted in time");
+    let mut deliveries = consume(&*transport, &queue, 2).await;
+    let held = [next(&mut deliveries).await, next(&mut deliveries).await];
+    // What is out does not wait.
+    let fewer = async { while transport.waiting(&queue).await.unwrap() != 3 {} };
+    tokio::time::timeout(DEADLINE, fewer).await.expect("not counted in time");
+    held.into_iter().for_each(pulse::Delivery::ack);
+    assert!(matches!(transport.waiting("nowhere").await, Err(TopologyError::Refused(_))));
+    transport.close().await;
+}
+
 pub async fn delete_counts(bench: Bench) {
     let (transport, queue) = bench.with_queue().await;
     for _ in 0..5 {
@@ -73,8 +92,9 @@ pub async fn delete_counts(bench: Bench) {
     bench.publish(&*transport, "new").await;
     let held = next(&mut deliveries).await;
     assert_eq!(held.message.routing_key, "new");
-    // With a consumer, and a delivery that is out: its end meets nothing.
-    transport.delete_queue(&queue).await.unwrap();
+    // With a consumer, and a delivery that is out, which does not count: its end meets nothing.
+    bench.publish(&*transport, "waits").await;
+    assert_eq!(transport.delete_queue(&queue).await.unwrap(), 1);
     held.retry();
     declare(&*transport, bench.queue("queue", &["#"])).await;
     let mut deliveries = consume(&*transport, &queue, 1).await;

@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use super::{Finished, Keeper};
 use crate::amqp::entry::{Entry, Reply, Want};
 use crate::amqp::session::Session;
+use crate::amqp::wire::RpcError;
 use crate::transport::{BindingHealth, Delivery, QueueSpec, TopologyError};
 
 /// One request and the place for its answer.
@@ -38,12 +39,18 @@ pub(in crate::amqp) enum Command {
         queue: Arc<str>,
         reply: Option<Reply<()>>,
     },
+    /// How many messages wait in the queue.
+    Waiting {
+        queue: Arc<str>,
+        reply: Reply<u64>,
+    },
 }
 
 impl Command {
     fn queue(&self) -> Option<&Arc<str>> {
         match self {
-            Self::DeclareExchange { .. } | Self::ExchangeMissing { .. } => None,
+            // Asking changes nothing, so it need not wait for anything.
+            Self::DeclareExchange { .. } | Self::ExchangeMissing { .. } | Self::Waiting { .. } => None,
             Self::DeclareQueue { spec, .. } => Some(&spec.name),
             Self::DeleteQueue { name, .. } => Some(name),
             Self::Consume { queue, .. } | Self::Cancel { queue, .. } => Some(queue),
@@ -52,6 +59,13 @@ impl Command {
 }
 
 impl Keeper {
+    /// Whether the queue was declared, and nothing says that it is not there.
+    fn stands(&self, queue: &str) -> bool {
+        self.entries
+            .get(queue)
+            .is_some_and(|entry| entry.error.is_none() && !entry.deleting && !entry.undeclared)
+    }
+
     /// Without a connection: what is wanted is noted, and made when there is one.
     pub(super) fn offline(&mut self, command: Command) {
         let unavailable = TopologyError::Unavailable(self.reason.clone());
@@ -60,6 +74,7 @@ impl Keeper {
                 self.exchanges.insert(name);
                 let _ = reply.send(Err(unavailable));
             }
+            Command::Waiting { reply, .. } => drop(reply.send(Err(unavailable))),
             // All exchanges are declared when there is a connection.
             Command::ExchangeMissing { .. } => {}
             Command::DeclareQueue { spec, reply } => {
@@ -113,6 +128,12 @@ impl Keeper {
                 declare_exchange(name, None, session, tasks);
             }
             Command::ExchangeMissing { .. } => {}
+            Command::Waiting { queue, reply } if self.stands(&queue) => {
+                let session = session.clone();
+                // Beside the rounds, whose number is bounded: whoever asks bounds how often.
+                tokio::spawn(async move { drop(reply.send(waiting(&session, &queue).await)) });
+            }
+            Command::Waiting { queue, reply } => drop(reply.send(Err(undeclared(&queue)))),
             Command::DeclareQueue { spec, reply } => {
                 let name = spec.name.clone();
                 let entry = self.entries.entry(name.clone()).or_insert_with(Entry::new);
@@ -166,6 +187,17 @@ fn declare_exchange(
         };
         Finished::Exchange { name, reply, result }
     });
+}
+
+async fn waiting(session: &Session, queue: &str) -> Result<u64, TopologyError> {
+    let asked = match session.topology().await {
+        Ok(topology) => topology.waiting(queue).await,
+        Err(error) => Err(error),
+    };
+    asked.map_err(|error| match error {
+        RpcError::Refused(refusal) => TopologyError::Refused(refusal.text),
+        RpcError::Lost(reason) => TopologyError::Unavailable(reason),
+    })
 }
 
 fn undeclared(queue: &str) -> TopologyError {

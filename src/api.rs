@@ -11,6 +11,7 @@ pub mod endpoint;
 mod error;
 mod fires;
 mod hooks;
+pub mod inside;
 pub mod local_only;
 mod record;
 pub mod reference;

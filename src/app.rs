@@ -30,6 +30,7 @@ use crate::server::serve;
 use crate::store::Store;
 use crate::telemetry::metrics::BrokerGauges;
 use crate::telemetry::{Metrics, Traces};
+use crate::ui::{self, Ui};
 use late::Late;
 
 /// An orderly stop takes at most so long; then the process ends all the same, and what is pending goes on at the next start.
@@ -43,8 +44,9 @@ pub async fn run_router(config: Config, stop: CancellationToken) -> anyhow::Resu
     let queue = Taskcluster::new(&config.queue).map_err(|error| errors.push(error.to_string())).ok();
     let authenticator = config.authenticator().map_err(|more| errors.extend(more)).ok();
     let notifier = config.notify.notifier(&config.queue).map_err(|error| errors.push(error.to_string())).ok();
-    let (Some(key), Some(queue), Some(authenticator), Some(notifier), true) =
-        (key, queue, authenticator, notifier, errors.is_empty())
+    let bridge = ui::Bridge::at(&config.ui.bridge_status).map_err(|error| errors.push(error)).ok();
+    let (Some(key), Some(queue), Some(authenticator), Some(notifier), Some(bridge), true) =
+        (key, queue, authenticator, notifier, bridge, errors.is_empty())
     else {
         return Err(ConfigError(errors).into());
     };
@@ -67,19 +69,13 @@ pub async fn run_router(config: Config, stop: CancellationToken) -> anyhow::Resu
         () = stop.cancelled() => return Ok(()),
     };
     let transport = open_transport(&config, Path::new("."), "router")?;
+    let doors = Doors { authenticator, bridge, stop };
     let queue = Arc::new(queue);
-    let role = RouterRole::start(
-        &config,
-        store.clone(),
-        transport.clone(),
-        queue,
-        key,
-        authenticator,
-        traces.tracing(),
-    )
-    .await?;
+    let role =
+        RouterRole::start(&config, store.clone(), transport.clone(), queue, key, doors, traces.tracing())
+            .await?;
     let mut beside = role.look_after(&config, &metrics, notifier);
-    late.come(role.api.routes());
+    late.come(role.api.routes().merge(role.ui.routes()).merge(role.ui.fallback()));
     health.running(health::Parts { store, transport: transport.clone(), router: role.router.clone() });
     // A panic of the server would have been its own end.
     let _ = server.await;
@@ -130,6 +126,16 @@ pub async fn run_bridge(
             }
         }
     };
+    let status = match config.bridge.status_listen {
+        Some(address) => Some(listen("bridge.status_listen", address).await?),
+        None => None,
+    };
+    let status_served = async {
+        match status {
+            Some(listener) => serve(listener, bridge.status_routes(), stop.clone()).await,
+            None => std::future::pending().await,
+        }
+    };
     let failed = async {
         start_bridge(&bridge).await;
         bridge.failed().await
@@ -137,6 +143,7 @@ pub async fn run_bridge(
     let routes = bridge.routes().merge(bridge.health_routes()).merge(metrics.routes());
     let ended = tokio::select! {
         () = serve(listener, routes, stop.clone()) => Ok(()),
+        () = status_served => Ok(()),
         failed = failed => Err(anyhow::anyhow!(failed)),
         () = reloading => Err(anyhow::anyhow!("no more signals arrive")),
         () = metrics.keep() => Ok(()),
@@ -176,6 +183,14 @@ struct RouterRole {
     store: Store,
     router: Router,
     api: Api,
+    ui: Ui,
+}
+
+/// What API and pages are given beside the router: who may come in, whom they ask, when they stop.
+struct Doors {
+    authenticator: Authenticator,
+    bridge: ui::Bridge,
+    stop: CancellationToken,
 }
 
 impl RouterRole {
@@ -185,9 +200,10 @@ impl RouterRole {
         transport: Arc<dyn Transport>,
         queue: Arc<dyn QueueService>,
         task_id_key: Vec<u8>,
-        authenticator: Authenticator,
+        doors: Doors,
         tracing: Tracing,
     ) -> anyhow::Result<Self> {
+        let authenticator = Arc::new(doors.authenticator);
         let router = Router::start(Parts {
             store: store.clone(),
             transport,
@@ -205,11 +221,23 @@ impl RouterRole {
             user: &config.pulse.user,
             store: store.clone(),
             router: router.clone(),
-            authenticator: Arc::new(authenticator),
+            authenticator: authenticator.clone(),
             task_id_key: &task_id_key,
         })
         .await?;
-        Ok(Self { api, store, router })
+        let ui = Ui::new(ui::Parts {
+            config: &config.ui,
+            root_url: &config.queue.root_url,
+            user: &config.pulse.user,
+            api: api.clone(),
+            store: store.clone(),
+            router: router.clone(),
+            authenticator,
+            task_id_key: &task_id_key,
+            bridge: doors.bridge,
+            stop: doors.stop,
+        })?;
+        Ok(Self { api, ui, store, router })
     }
 
     /// Measures, and tells owners, until what is answered is dropped.

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::router::decide::Limits;
-use crate::{api, auth, notify, queue, router, store, telemetry};
+use crate::{api, auth, notify, queue, router, store, telemetry, ui};
 
 /// The defaults, with every option explained.
 pub const DEFAULTS: &str = include_str!("../config/pulsehook.toml");
@@ -34,6 +34,8 @@ pub struct Config {
     pub queue: queue::Config,
     /// `[api]`.
     pub api: api::Config,
+    /// `[ui]`.
+    pub ui: ui::Config,
     /// `[auth]`.
     pub auth: auth::Config,
     /// `[bridge]`.
@@ -58,8 +60,20 @@ pub struct ConfigError(pub Vec<String>);
 /// The shortest key for task ids, in bytes: 128 bits if it is random hex.
 const SHORTEST_KEY: usize = 32;
 
-const SECTIONS: [&str; 11] =
-    ["pulse", "store", "queue", "api", "auth", "bridge", "keys", "router", "notify", "telemetry", "limits"];
+const SECTIONS: [&str; 12] = [
+    "pulse",
+    "store",
+    "queue",
+    "api",
+    "ui",
+    "auth",
+    "bridge",
+    "keys",
+    "router",
+    "notify",
+    "telemetry",
+    "limits",
+];
 
 impl Config {
     /// Reads the layers. `file` is optional; `environment` gives the variables.
@@ -111,6 +125,10 @@ impl Config {
         if let Some(Err(error)) = api.as_ref().map(api::Config::check) {
             errors.push(error);
         }
+        let ui = section::<ui::Config>(layers, "ui", &mut errors);
+        if let Some(Err(error)) = ui.as_ref().map(ui::Config::check) {
+            errors.push(error);
+        }
         let auth = section::<auth::Config>(layers, "auth", &mut errors);
         let bridge = section::<bridge::Config>(layers, "bridge", &mut errors);
         let keys = section::<Keys>(layers, "keys", &mut errors);
@@ -124,12 +142,13 @@ impl Config {
             Err(config::ConfigError::NotFound(_)) => Some(Limits::default()),
             _ => section::<Limits>(layers, "limits", &mut errors),
         };
-        match (pulse, store, queue, api, auth, bridge, keys, router, notify, telemetry, limits) {
+        match (pulse, store, queue, api, ui, auth, bridge, keys, router, notify, telemetry, limits) {
             (
                 Some(pulse),
                 Some(store),
                 Some(queue),
                 Some(api),
+                Some(ui),
                 Some(auth),
                 Some(bridge),
                 Some(keys),
@@ -137,9 +156,20 @@ impl Config {
                 Some(notify),
                 Some(telemetry),
                 Some(limits),
-            ) if errors.is_empty() => {
-                Ok(Config { pulse, store, queue, api, auth, bridge, keys, router, notify, telemetry, limits })
-            }
+            ) if errors.is_empty() => Ok(Config {
+                pulse,
+                store,
+                queue,
+                api,
+                ui,
+                auth,
+                bridge,
+                keys,
+                router,
+                notify,
+                telemetry,
+                limits,
+            }),
             _ => Err(ConfigError(errors)),
         }
     }

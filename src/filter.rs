@@ -83,6 +83,14 @@ impl Filter {
         self.terms.iter().flat_map(Expression::names).collect()
     }
 
+    /// The names that it reads, with their values.
+    pub fn saw(&self, context: &Value) -> Vec<Saw> {
+        let mut all: Vec<Saw> = self.terms.iter().flat_map(|term| seen(term, context)).collect();
+        let mut names = std::collections::HashSet::new();
+        all.retain(|saw| names.insert(saw.name.clone()));
+        all
+    }
+
     /// Looks at a message.
     pub fn decide(&self, context: &Value) -> Result<Verdict, TemplateError> {
         for (index, term) in self.terms.iter().enumerate() {

@@ -2,7 +2,7 @@
 //!
 //! Every trigger source is first a message on pulse; the [`router`] consumes one queue per hook, decides,
 //! renders a task and submits it to the queue service. Imports run one way:
-//! `main → cli → app → {router, api, bridge} → {template, filter, schedule, store, queue, auth} → hook`.
+//! `main → cli → app → {router, api, ui, bridge} → {template, filter, schedule, store, queue, auth} → hook`.
 
 pub mod api;
 pub mod app;
@@ -21,3 +21,4 @@ pub mod server;
 pub mod store;
 pub mod telemetry;
 pub mod template;
+pub mod ui;

@@ -6,6 +6,7 @@
 //!
 //! Everything that is recorded and not ended when the process stops, however it stops, is found at the next start.
 
+pub mod activity;
 mod again;
 mod ancestry;
 pub mod decide;
@@ -18,9 +19,11 @@ pub mod identity;
 mod intake;
 mod keeper;
 mod load;
+pub mod looking;
 mod outcome;
 mod pace;
 mod process;
+pub mod recent;
 pub mod registry;
 mod retention;
 pub mod scheduler;
@@ -158,6 +161,8 @@ struct Inner {
     gauges: figures::Gauges,
     depths: depths::Depths,
     waiters: Arc<waiters::Waiters>,
+    recent: Arc<recent::Recent>,
+    activity: activity::Activity,
     /// The sink of every hook's consumer.
     deliveries: mpsc::Sender<Delivery>,
     /// What the intake hears.
@@ -233,6 +238,8 @@ impl Router {
             gauges: Default::default(),
             depths: Default::default(),
             waiters: Default::default(),
+            recent: Default::default(),
+            activity: Default::default(),
             deliveries,
             heard: heard.clone(),
             taking: watch::Sender::new(Taking::Yes),
@@ -269,6 +276,7 @@ impl Router {
         inner.spawn(inner.clone().keep_gate());
         inner.spawn(inner.clone().keep_epoch());
         inner.spawn(inner.clone().keep_retention());
+        inner.spawn(inner.clone().remember_activity());
         inner.spawn(inner.clone().keep_depths());
         inner.recover().await?;
         inner.spawn(inner.clone().keep_task_states());

@@ -17,6 +17,7 @@ mod figures;
 mod fire;
 mod hook;
 mod inspect;
+mod looking;
 mod mail;
 mod meta;
 mod notice;
@@ -45,6 +46,7 @@ pub use fire::{
 };
 pub use hook::{HookRow, NewHook, Saved, Tombstone};
 pub use inspect::{Inspection, inspect};
+pub use looking::{DecisionEntry, Happened, HookEntry, LastOutcome};
 pub use mail::{MailFigures, MailRow};
 pub use notice::{Failure, NewNotice, Notice};
 pub use refused_binding::RefusedBinding;

@@ -56,3 +56,5 @@ mod schedule;
 mod system;
 #[path = "integration/tracing.rs"]
 mod tracing;
+#[path = "integration/ui.rs"]
+mod ui;

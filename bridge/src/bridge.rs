@@ -18,8 +18,9 @@ use crate::once::{Key, Once};
 use crate::publisher::Publisher;
 use crate::source::{self, CompileFilter, Source, Sources};
 use crate::spool::{Bounds, Contents, Spool};
+use crate::status::{Deliveries, Status};
 use crate::window::Window;
-use crate::{clock, drain, health, webhook};
+use crate::{clock, drain, health, status, webhook};
 
 /// Recent requests that are remembered to answer repeats: about 500 bytes each.
 const MAX_RECENT: usize = 50_000;
@@ -76,6 +77,7 @@ pub(crate) struct Shared {
     pub max_body_bytes: usize,
     pub max_message_bytes: usize,
     pub read_timeout: Duration,
+    pub deliveries: Deliveries,
     pub now: Now,
     pub tracing: Tracing,
     pub publish_seconds: metrics::Histogram,
@@ -85,6 +87,12 @@ impl Shared {
     pub fn source(&self, name: &str) -> Option<Arc<Source>> {
         let sources = Arc::clone(&self.sources.read().unwrap_or_else(PoisonError::into_inner));
         sources.get(name).cloned()
+    }
+
+    /// Every source, in no order.
+    pub fn all_sources(&self) -> Vec<Arc<Source>> {
+        let sources = Arc::clone(&self.sources.read().unwrap_or_else(PoisonError::into_inner));
+        sources.values().cloned().collect()
     }
 
     /// Bodies that came lately, with the id of their message.
@@ -138,6 +146,7 @@ impl Bridge {
             max_body_bytes: config.max_body_bytes,
             max_message_bytes: config.max_message_bytes,
             read_timeout: Duration::from_secs(config.read_timeout_seconds),
+            deliveries: Deliveries::default(),
             now: outside.now,
             tracing: outside.tracing,
             publish_seconds: metrics::histogram!("pulsehook_bridge_publish_seconds"),
@@ -236,6 +245,17 @@ impl Bridge {
     /// others of these names.
     pub fn health_routes(&self) -> Router {
         health::routes(Arc::clone(&self.shared))
+    }
+
+    /// `/__status__`: sources, their last deliveries and the spool, for a listener that strangers do not reach.
+    pub fn status_routes(&self) -> Router {
+        status::routes(Arc::clone(&self.shared))
+    }
+
+    /// How it is, as `/__status__` tells it, for whoever is in the same process; it may be asked as long as the bridge runs.
+    pub fn status(&self) -> impl Fn() -> Status + Send + Sync + 'static {
+        let shared = Arc::clone(&self.shared);
+        move || shared.status()
     }
 
     /// What lies in the spool; none if there is no spool.

@@ -19,6 +19,8 @@ use crate::provider::{Algorithm, Encoding, SignedText, TokenPlace};
 pub struct Config {
     /// Address of the webhook listener.
     pub listen: SocketAddr,
+    /// Address on which it tells how it is, for the router's pages; `None`: nowhere.
+    pub status_listen: Option<SocketAddr>,
     /// A file of the form of `config/providers.toml` whose entries replace and extend the presets.
     pub providers: Option<PathBuf>,
     /// Largest request body, and largest body after expansion, in bytes; larger ones are answered 413.
@@ -49,6 +51,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8081)),
+            status_listen: None,
             providers: None,
             max_body_bytes: 4 << 20,
             max_message_bytes: 4 << 20,

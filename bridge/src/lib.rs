@@ -23,6 +23,7 @@ pub mod refusal;
 pub mod signature;
 pub mod source;
 pub mod spool;
+pub mod status;
 pub mod trial;
 mod webhook;
 pub mod window;

@@ -15,6 +15,7 @@ use crate::place::{Place, Places};
 
 use crate::provider::{self, Handshake, Provider, Scheme, TokenPlace};
 use crate::signature::Verifier;
+use crate::status::About;
 
 mod coalesce;
 mod counters;
@@ -72,6 +73,8 @@ pub struct Source {
     pub merge_window: Duration,
     /// Its share in a storm.
     pub limits: SourceLimits,
+    /// What it is, in words.
+    pub about: About,
     /// What is counted of it.
     pub counters: Counters,
     large_message_told: AtomicBool,
@@ -186,6 +189,7 @@ impl Source {
                 provider.verify.clone()
             }
         };
+        let about = About::of(provider, &schemes, config.secrets.len());
         let verifier = secrets.and_then(|values| Verifier::new(&schemes, &values));
         let headers = headers(config, provider, &schemes, &mut errors);
         let event = config.event.clone().unwrap_or_else(|| provider.event.clone());
@@ -224,6 +228,7 @@ impl Source {
                     config.burst.unwrap_or(bridge.limits.source_burst),
                     config.concurrency.unwrap_or(bridge.limits.source_concurrency),
                 ),
+                about,
                 counters: Counters::new(&config.name),
                 large_message_told: AtomicBool::new(false),
             }),

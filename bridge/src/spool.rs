@@ -51,7 +51,7 @@ pub enum SpoolError {
 }
 
 /// What lies in the spool.
-#[derive(Debug, Clone, Default, serde::Serialize)]
+#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Contents {
     /// Events that wait for the broker.

@@ -19,6 +19,7 @@ use metrics::counter;
 use pulse::trace::{Span, SpanKind};
 use tracing::{info, warn};
 
+use crate::accept::Answered;
 use crate::body::{Form, Payload};
 use crate::bridge::Shared;
 use crate::event::{self, Event, Reading};
@@ -27,6 +28,7 @@ use crate::peer;
 use crate::refusal::Refusal;
 use crate::signature::{Proof, SignatureError};
 use crate::source::Source;
+use crate::status::Delivery;
 
 /// Header of an answer that was given before.
 const REPEATED: HeaderName = HeaderName::from_static("x-pulsehook-repeated");
@@ -50,6 +52,14 @@ struct Address<'a> {
     query: Option<&'a str>,
 }
 
+/// What a request was.
+enum Handled {
+    /// The provider tried the source out.
+    Handshake { status: u16, answer: Option<serde_json::Value> },
+    /// An event that is safe.
+    Event(Box<Answered>),
+}
+
 async fn receive(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let connection = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
     let (parts, body) = request.into_parts();
@@ -59,9 +69,29 @@ async fn receive(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     let known =
         shared.source(&address.source).map_or_else(|| "(unknown)".to_owned(), |source| source.name.clone());
     let sender = peer::sender(connection, &parts.headers, &shared.trusted_proxies);
+    let name = address.source.clone();
+    let is_known = shared.source(&name).is_some();
+    let note = |delivery: Delivery| {
+        if is_known {
+            shared.deliveries.note(&name, delivery);
+        }
+    };
+    let at = || (shared.now)().timestamp_millis();
     match handle(&shared, sender, address, &parts.headers, body).await {
-        Ok(response) => response,
+        Ok(Handled::Handshake { status, answer }) => {
+            note(Delivery::handshake(at(), sender, status));
+            handshake(status, answer)
+        }
+        Ok(Handled::Event(answered)) => {
+            note(Delivery::accepted(at(), sender, &answered.accepted, answered.repeated));
+            let mut response = (answered.accepted.status, Json(&answered.accepted)).into_response();
+            if answered.repeated {
+                response.headers_mut().insert(REPEATED, HeaderValue::from_static("true"));
+            }
+            response
+        }
         Err(refusal) => {
+            note(Delivery::refused(at(), sender, &refusal));
             let (status, code) = refusal.status();
             counter!("pulsehook_bridge_refused_total", "source" => known.clone(), "code" => code)
                 .increment(1);
@@ -87,7 +117,7 @@ async fn handle(
     address: Address<'_>,
     headers: &HeaderMap,
     body: axum::body::Body,
-) -> Result<Response, Refusal> {
+) -> Result<Handled, Refusal> {
     let begun = SystemTime::now();
     let _slot = shared.peers.enter(sender)?;
     let source = shared.source(&address.source).ok_or(Refusal::NoSource)?;
@@ -107,7 +137,7 @@ async fn handle(
     match event::read(&source, &shared.exchange, headers, address.query, payload, now, &shared.tracing)? {
         Reading::Handshake { status, answer } => {
             info!(source = %source.name, "handshake answered");
-            Ok(handshake(status, answer))
+            Ok(Handled::Handshake { status, answer })
         }
         Reading::Event(event) => {
             let (context, parent) = (event.context, event.parent);
@@ -130,12 +160,7 @@ async fn handle(
                 }
                 span
             });
-            let answered = outcome?;
-            let mut response = (answered.accepted.status, Json(&answered.accepted)).into_response();
-            if answered.repeated {
-                response.headers_mut().insert(REPEATED, HeaderValue::from_static("true"));
-            }
-            Ok(response)
+            Ok(Handled::Event(Box::new(outcome?)))
         }
     }
 }

@@ -97,7 +97,8 @@ async fn admit(
             body
         }
     };
-    let call = Call { api, params, query, headers: parts.headers, body, raw, identity };
+    let call =
+        Call { api, params, query, headers: parts.headers, body, raw, identity, expected_version: None };
     let answer = tokio::time::timeout(HANDLER_TIME, (endpoint.handler)(call)).await.map_err(|_| {
         tracing::error!(method = endpoint.name, "the request took too long");
         ApiError::new(

@@ -74,6 +74,8 @@ pub struct Call {
     pub raw: Bytes,
     /// Who calls; `None` where nobody is asked.
     pub identity: Option<Identity>,
+    /// The hook's version that the caller has seen, where it says so: another one is a conflict.
+    pub expected_version: Option<i64>,
 }
 
 impl Endpoint {

@@ -66,8 +66,9 @@ impl Code {
 pub struct ApiError {
     code: Code,
     message: String,
+    faults: Vec<Problem>,
     retry_after: Option<Duration>,
-    request: RequestInfo,
+    request: Box<RequestInfo>,
 }
 
 /// What was asked: the method's name, its parameters and its body, for `requestInfo`.
@@ -107,13 +108,28 @@ impl RequestInfo {
 impl ApiError {
     /// An error with a message for the caller.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), retry_after: None, request: RequestInfo::default() }
+        Self { code, message: message.into(), faults: Vec::new(), retry_after: None, request: Box::default() }
     }
 
     /// Problems of a document, a line each.
     pub fn problems(code: Code, what: &str, problems: &[Problem]) -> Self {
         let lines: Vec<String> = problems.iter().map(|problem| format!("  * {problem}")).collect();
-        Self::new(code, format!("{what}:\n\n{}", lines.join("\n")))
+        Self { faults: problems.to_vec(), ..Self::new(code, format!("{what}:\n\n{}", lines.join("\n"))) }
+    }
+
+    /// What kind of error it is.
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    /// What it says to the caller.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// What is wrong with a document, where that is what it is about.
+    pub fn faults(&self) -> &[Problem] {
+        &self.faults
     }
 
     /// The same error, with when to come back.
@@ -124,7 +140,7 @@ impl ApiError {
 
     /// The same error with what was asked.
     pub(super) fn of(mut self, request: &RequestInfo) -> Self {
-        self.request = request.clone();
+        self.request = Box::new(request.clone());
         self
     }
 }

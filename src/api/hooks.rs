@@ -61,6 +61,10 @@ pub(super) async fn update(call: Call) -> Answer {
     let name = call.name()?;
     for _ in 0..UPDATE_ATTEMPTS {
         let row = find(&call.api, &name).await?;
+        if call.expected_version.is_some_and(|seen| seen != row.version) {
+            let message = format!("hook {name} was changed meanwhile: it has version {} now", row.version);
+            return Err(ApiError::new(Code::RequestConflict, message));
+        }
         let former = parse(&row)?;
         let mut request = call.body.clone();
         // Absent bindings keep the old ones.

@@ -19,7 +19,15 @@ pub async fn local_only(request: Request, next: Next) -> Response {
     }
 }
 
-fn check(request: &Request) -> Result<(), ApiError> {
+/// The same for our own pages, whose forms are no JSON: they carry a token that no other page has.
+pub async fn local_pages(request: Request, next: Next) -> Response {
+    match check_place(&request) {
+        Ok(()) => next.run(request).await,
+        Err(error) => error.into_response(),
+    }
+}
+
+fn check_place(request: &Request) -> Result<(), ApiError> {
     let header = |name| request.headers().get(name).map(|value| value.to_str().unwrap_or(""));
     let host = header(header::HOST).or_else(|| request.uri().authority().map(|authority| authority.as_str()));
     let Some(host) = host.filter(|host| is_loopback(host)) else {
@@ -33,6 +41,12 @@ fn check(request: &Request) -> Result<(), ApiError> {
     {
         return Err(ApiError::new(Code::Forbidden, "requests of web pages from elsewhere are refused"));
     }
+    Ok(())
+}
+
+fn check(request: &Request) -> Result<(), ApiError> {
+    check_place(request)?;
+    let header = |name| request.headers().get(name).map(|value| value.to_str().unwrap_or(""));
     let writes = matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH);
     let json = header(header::CONTENT_TYPE).is_some_and(|value| {
         value.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))

@@ -13,7 +13,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use tokio_util::sync::CancellationToken;
 
-use super::{RouterRole, build_bridge, drained, listen, open_store, open_transport, start_bridge};
+use super::{Doors, RouterRole, build_bridge, drained, listen, open_store, open_transport, start_bridge};
 use crate::api::local_only;
 use crate::auth::Authenticator;
 use crate::config::{Config, ConfigError, loopback_only};
@@ -23,6 +23,7 @@ use crate::queue::{Taskcluster, local};
 use crate::server::serve;
 use crate::store::{NewHook, Saved};
 use crate::telemetry::{Metrics, Traces};
+use crate::ui;
 
 /// The example hook that a new data folder starts with.
 const EXAMPLE: &str = include_str!("../../config/hooks/demo.yml");
@@ -81,14 +82,24 @@ pub async fn run(mut config: Config, options: Options, stop: CancellationToken) 
     })?;
     let queue = Taskcluster::new(&config.queue)?;
     start_bridge(&bridge).await;
-    let everybody = Authenticator::open();
+    if config.ui.task_link.is_empty() {
+        config.ui.task_link = "/api/queue/v1/task/{taskId}".to_owned();
+    }
+    if config.ui.webhook_url.is_empty() {
+        config.ui.webhook_url = format!("http://{address}");
+    }
+    let doors = Doors {
+        authenticator: Authenticator::open(),
+        bridge: ui::Bridge::Here(Arc::new(bridge.status())),
+        stop: stop.clone(),
+    };
     let role = RouterRole::start(
         &config,
         store,
         transport.clone(),
         Arc::new(queue),
         key.into_bytes(),
-        everybody,
+        doors,
         traces.tracing(),
     )
     .await?;
@@ -107,6 +118,8 @@ pub async fn run(mut config: Config, options: Options, stop: CancellationToken) 
         .merge(metrics.routes())
         .merge(health.routes())
         .layer(axum::middleware::from_fn(local_only::local_only));
+    let pages = role.ui.routes().merge(role.ui.fallback());
+    let routes = routes.merge(pages.layer(axum::middleware::from_fn(local_only::local_pages)));
     // The local queue is served until the router has let go of it.
     let served = CancellationToken::new();
     let server = tokio::spawn(serve(listener, routes, served.clone()));
@@ -176,7 +189,7 @@ fn greet(address: SocketAddr, data: &Path, secret_path: &Path, secret: &str, exa
 listening on http://{address}
 pulsehook dev: bridge, router, API and a queue that records tasks and runs nothing. Open to this machine only.
 
-  address        http://{address}
+  address        http://{address} (open it in a browser)
   data           {data}
   example hook   {example} (http://{address}/api/hooks/v1/hooks/{example})
   webhooks       http://{address}/webhooks/{SOURCE}, signed with the secret in {secret_path}

@@ -14,7 +14,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use pulse::topic::Pattern;
 use serde::{Deserialize, Serialize};
 
-use crate::filter::{Filter, Verdict};
+use crate::filter::{Filter, Saw, Verdict};
 use crate::hook::{Hook, HookName, Problem};
 use crate::schedule::Schedule;
 pub use crate::template::Limits;
@@ -204,6 +204,16 @@ impl Rules {
             Ok(()) => Decision::Fire { task },
             Err(problems) => Decision::InvalidTask { task, problems },
         }
+    }
+
+    /// The names that the filter reads, with their values in this message; none if there is no filter or the message
+    /// cannot be read.
+    pub fn filter_saw(&self, event: &Event<'_>) -> Vec<Saw> {
+        let Some(filter) = &self.filter else { return Vec::new() };
+        let Ok(payload) = payload::parse::<minijinja::Value>(&event.message.body, &self.reads) else {
+            return Vec::new();
+        };
+        filter.saw(&Context::value(Arc::new(self.fire(event)), payload))
     }
 
     fn fire(&self, event: &Event<'_>) -> Fire {

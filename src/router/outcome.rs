@@ -30,6 +30,11 @@ impl Inner {
                 if seq.is_none() {
                     continue;
                 }
+                self.activity.count(settled.ended.ended_at, |minute| match settled.ended.state {
+                    FireState::Success => minute.tasks += 1,
+                    FireState::Dead => minute.dead += 1,
+                    _ => {}
+                });
                 self.figures.ended(settled.ended.state);
                 match (settled.ended.state, &settled.ended.error) {
                     (FireState::Success, _) => {

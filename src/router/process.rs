@@ -10,6 +10,8 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use pulse::{Delivery, Message};
 
+mod seen;
+
 use super::Inner;
 use super::ancestry::{self, Causes};
 use super::decide::{Decision, Event, FiredBy};
@@ -106,6 +108,7 @@ impl Inner {
             let Some(recorded) = self.record_all(&hook, &entries).await else { return (fires, rest) };
             self.figures.recorded(begun.elapsed(), entries.len());
             pulse::crash::point("router.recorded");
+            self.note_seen(&hook, now, &items, &entries, &recorded);
             let mut again = Vec::new();
             for ((item, entry), recorded) in items.into_iter().zip(entries.iter()).zip(recorded) {
                 match (entry, recorded) {

@@ -25,7 +25,7 @@ pub enum FireState {
 }
 
 impl FireState {
-    fn from_stored(value: i64) -> Self {
+    pub(super) fn from_stored(value: i64) -> Self {
         match value {
             0 => Self::Pending,
             1 => Self::Success,

@@ -158,7 +158,7 @@ mod tests {
     fn a_definition_becomes_text_and_back_unchanged() {
         let definition = json!({
             "hookGroupId": "g", "hookId": "h",
-            "metadata": {"name": "n", "description": "two\nlines: yes", "owner": "a@b", "emailOnError": true},
+            "metadata": {"name": "push", "description": "two\nlines: yes", "owner": "a@b", "emailOnError": true},
             "bindings": [{"exchange": "exchange/a", "routingKeyPattern": "#"}],
             "schedule": [], "triggerSchema": {"type": "object"},
             "filter": "payload.ref == \"refs/heads/main\"",
@@ -169,7 +169,7 @@ mod tests {
             },
         });
         let text = to_file(&definition);
-        assert!(text.starts_with("hookGroupId: g\nhookId: h\nmetadata:\n  name: n\n"), "{text}");
+        assert!(text.starts_with("hookGroupId: g\nhookId: h\nmetadata:\n  name: push\n"), "{text}");
         assert_eq!(crate::hook::parse_document(&text).unwrap(), definition, "{text}");
         let typed = Typed::read(&to_text(&definition)).unwrap_or_else(|faults| panic!("{faults:?}"));
         assert!(typed.name().is_none());

@@ -18,7 +18,7 @@ async fn no_text_of_strangers_becomes_markup_or_script() {
     definition["triggerSchema"] = json!({
         "type": "object",
         "properties": {
-            HOSTILE: { "type": "string", "title": HOSTILE, "description": HOSTILE, "default": HOSTILE, "pattern": "<b>" },
+            HOSTILE: { "type": "string", "title": HOSTILE, "description": HOSTILE, "default": HOSTILE, "pattern": "<script>" },
             "choice": { "enum": [HOSTILE, "b"] },
         },
     });

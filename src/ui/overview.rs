@@ -64,7 +64,7 @@ pub(super) async fn show(visit: Visit) -> Result<Answer, Refusal> {
         "clock": match last_tick {
             Some(tick) if now - tick < SILENT_MS => json!({ "tone": "good", "text": "ticks", "at": tick }),
             Some(tick) => json!({ "tone": "warn", "text": "silent: schedules stand still", "at": tick }),
-            None => json!({ "tone": "warn", "text": "no tick since the start: schedules stand still", "at": null }),
+            None => json!({ "tone": "warn", "text": "no tick since the start: one comes each minute, and schedules wait for it", "at": null }),
         },
         "pending": state.pending,
         "most_pending": state.most_pending,

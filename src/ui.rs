@@ -3,7 +3,7 @@
 //! Server-rendered, one stylesheet, a little script of our own, all compiled in; everything but what is live works without the
 //! script. The pages have no way of their own to anything: what they show is shown, and what they do is done, through the
 //! entries of the API ([`crate::api::inside`]), so that scopes, checks and the audit trail are the same. All pages stand in one table,
-//! [`table::PAGES`], and are reached through one door ([`visit`]), which knows who asks and holds every form to its token.
+//! `table::PAGES`, and are reached through one door (`visit`), which knows who asks and holds every form to its token.
 //!
 //! Promises: nothing that a stranger wrote (a message, a hook's name, a header) is ever markup or script: templates escape, and
 //! the Content-Security-Policy allows no inline script or style; no secret is on a page but a trigger token that was

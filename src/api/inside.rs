@@ -1,4 +1,4 @@
-//! Calls from within the process: the pages of the UI do what they do through the very entries of [`TABLE`](super::table::TABLE), so
+//! Calls from within the process: the pages of the UI do what they do through the very entries of [`TABLE`], so
 //! that scopes, schemas, checks and the audit trail are those of the API and cannot drift from them. Only the signature of a
 //! request is not looked at: whoever calls has established the [`Identity`].
 

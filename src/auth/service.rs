@@ -4,19 +4,22 @@
 //! client of the Queue in `queue`, that of the auth service here). TLS trusts the system's certificate store,
 //! which the environment variables `SSL_CERT_FILE` and `SSL_CERT_DIR` replace.
 
+mod pool;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::HOST;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, Method, Request, StatusCode, Uri};
-use http_body_util::{BodyExt, Full, Limited};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
+use http_body_util::Full;
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use pool::{Connection, NotSent, Pool};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::Semaphore;
+use tower::ServiceExt as _;
 
 /// The longest wait that a `Retry-After` can ask for: a service that says "next week" is asked again sooner.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(15 * 60);
@@ -82,9 +85,11 @@ pub struct Answer {
 
 /// The client of one deployment.
 pub struct Service {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    connector: HttpsConnector<HttpConnector>,
+    pool: Arc<Pool>,
     scheme: Scheme,
     authority: Authority,
+    host: HeaderValue,
     base: String,
     limits: Limits,
     permits: Semaphore,
@@ -139,16 +144,13 @@ impl Service {
             .https_or_http()
             .enable_http1()
             .wrap_connector(connector);
-        let client = Client::builder(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(limits.idle)
-            .pool_max_idle_per_host(limits.concurrency)
-            .build(connector);
+        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| bad("its host is not one"))?;
         Ok(Self {
-            client,
+            connector,
+            pool: Pool::new(limits.concurrency, limits.idle),
             scheme,
             authority,
+            host,
             base,
             limits,
             permits: Semaphore::new(limits.concurrency.max(1)),
@@ -181,8 +183,11 @@ impl Service {
     ) -> Result<Answer, CallError> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
-        *request.uri_mut() = self.uri(target)?;
+        *request.uri_mut() = PathAndQuery::from_maybe_shared(Bytes::from(target))
+            .map_err(|error| CallError::Connection(format!("invalid target: {error}")))?
+            .into();
         *request.headers_mut() = headers;
+        request.headers_mut().insert(HOST, self.host.clone());
         // The semaphore is never closed; should it be, the call proceeds unbounded rather than not at all.
         let _permit = self.permits.acquire().await.ok();
         tokio::time::timeout(self.limits.call, self.exchange(request, max_answer))
@@ -190,29 +195,40 @@ impl Service {
             .map_err(|_| CallError::TimedOut(self.limits.call))?
     }
 
-    fn uri(&self, target: String) -> Result<Uri, CallError> {
-        let invalid =
-            |error: &dyn std::fmt::Display| CallError::Connection(format!("invalid target: {error}"));
+    async fn exchange(
+        &self,
+        mut request: Request<Full<Bytes>>,
+        max_answer: usize,
+    ) -> Result<Answer, CallError> {
+        loop {
+            let (mut connection, is_new) = match self.pool.take() {
+                Some(connection) => (connection, false),
+                None => (self.connect().await?, true),
+            };
+            match connection.call(request, max_answer).await {
+                Ok(answer) => {
+                    if answer.is_ok() {
+                        self.pool.put(connection).await;
+                    }
+                    return answer;
+                }
+                Err(_) if is_new => {
+                    return Err(CallError::Connection("the service closed the connection at once".into()));
+                }
+                Err(NotSent(unsent)) => request = unsent,
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<Connection, CallError> {
         let mut parts = http::uri::Parts::default();
         parts.scheme = Some(self.scheme.clone());
         parts.authority = Some(self.authority.clone());
-        parts.path_and_query =
-            Some(PathAndQuery::from_maybe_shared(Bytes::from(target)).map_err(|error| invalid(&error))?);
-        Uri::from_parts(parts).map_err(|error| invalid(&error))
-    }
-
-    async fn exchange(&self, request: Request<Full<Bytes>>, max_answer: usize) -> Result<Answer, CallError> {
-        let connection = |error: &dyn std::error::Error| CallError::Connection(chain(error));
-        let response = self.client.request(request).await.map_err(|error| connection(&error))?;
-        let (parts, body) = response.into_parts();
-        let body = match Limited::new(body, max_answer).collect().await {
-            Ok(body) => body.to_bytes(),
-            Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-                return Err(CallError::TooLong(max_answer));
-            }
-            Err(error) => return Err(connection(&*error)),
-        };
-        Ok(Answer { status: parts.status, headers: parts.headers, body })
+        parts.path_and_query = Some(PathAndQuery::from_static("/"));
+        let uri = Uri::from_parts(parts)
+            .map_err(|error| CallError::Connection(format!("invalid target: {error}")))?;
+        let stream = self.connector.clone().oneshot(uri).await;
+        Connection::open(stream.map_err(|error| CallError::Connection(chain(&*error)))?).await
     }
 }
 

@@ -60,7 +60,9 @@ impl Inner {
             let job = ends.clone();
             match self
                 .store
-                .write(move |w| job.iter().map(|ended| w.end_fire(ended)).collect::<Result<Vec<_>, _>>())
+                .write_repeatable(move |w| {
+                    job.iter().map(|ended| w.end_fire(ended)).collect::<Result<Vec<_>, _>>()
+                })
                 .await
             {
                 Ok(sequence) => return Some(sequence),

@@ -270,7 +270,7 @@ impl Inner {
             let (job, kept) = (entries.clone(), i64::from(self.config.router.decisions_kept));
             let written = self
                 .store
-                .write(move |w| {
+                .write_repeatable(move |w| {
                     job.iter()
                         .map(|entry| match entry {
                             Entry::Fire(fire) => w.fire(fire).map(Some),

@@ -18,12 +18,15 @@ const WAITING_JOBS: usize = 1_024;
 
 /// A job: runs inside the transaction, is told later how the commit went.
 trait Job: Send {
+    /// Whether [`run`](Self::run) may be called again after a rollback.
+    fn repeats(&self) -> bool;
     fn run(&mut self, writing: &mut Writing<'_>) -> bool;
     fn finish(self: Box<Self>, commit: Result<(), StoreError>, path: &str);
 }
 
 struct Call<F, T> {
-    job: Option<F>,
+    job: F,
+    repeats: bool,
     result: Option<Result<T, StoreError>>,
     reply: oneshot::Sender<Result<T, StoreError>>,
 }
@@ -31,11 +34,14 @@ struct Call<F, T> {
 impl<F, T> Job for Call<F, T>
 where
     T: Send,
-    F: FnOnce(&mut Writing<'_>) -> Result<T, StoreError> + Send,
+    F: FnMut(&mut Writing<'_>) -> Result<T, StoreError> + Send,
 {
+    fn repeats(&self) -> bool {
+        self.repeats
+    }
+
     fn run(&mut self, writing: &mut Writing<'_>) -> bool {
-        let Some(job) = self.job.take() else { return false };
-        let result = job(writing);
+        let result = (self.job)(writing);
         let succeeded = result.is_ok();
         self.result = Some(result);
         succeeded
@@ -73,9 +79,26 @@ impl Writer {
         T: Send + 'static,
         F: FnOnce(&mut Writing<'_>) -> Result<T, StoreError> + Send + 'static,
     {
+        let mut job = Some(job);
+        self.call(false, move |w| job.take().map_or(Err(StoreError::Closed), |job| job(w))).await
+    }
+
+    pub(super) async fn write_repeatable<T, F>(&self, job: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Fn(&mut Writing<'_>) -> Result<T, StoreError> + Send + 'static,
+    {
+        self.call(true, job).await
+    }
+
+    async fn call<T, F>(&self, repeats: bool, job: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Writing<'_>) -> Result<T, StoreError> + Send + 'static,
+    {
         let sender = self.jobs.lock().ok().and_then(|jobs| jobs.clone()).ok_or(StoreError::Closed)?;
         let (reply, answer) = oneshot::channel();
-        let call: Box<dyn Job> = Box::new(Call { job: Some(job), result: None, reply });
+        let call: Box<dyn Job> = Box::new(Call { job, repeats, result: None, reply });
         sender.send(call).await.map_err(|_| StoreError::Closed)?;
         drop(sender);
         answer.await.map_err(|_| StoreError::Closed)?
@@ -115,6 +138,8 @@ fn run(
                 Err(_) => break,
             }
         }
+        // Those that can be repeated need no savepoint each, so they come first.
+        jobs.sort_by_key(|job| !job.repeats());
         let (before, begun) = (ended_seq, Instant::now());
         let committed = commit(&connection, &mut ended_seq, &mut jobs).map_err(|error| error.of(&path));
         took.record(begun.elapsed().as_secs_f64());
@@ -130,9 +155,20 @@ fn run(
     }
 }
 
+/// Runs the jobs in one transaction; `jobs` begins with those that can be repeated. They run unguarded, which is cheap; when one of
+/// them fails all are undone and run again, each with a savepoint as the others have, so that it takes nothing else with it.
 fn commit(connection: &Connection, ended_seq: &mut i64, jobs: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
+    let before = *ended_seq;
     connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-    for job in jobs.iter_mut() {
+    let mut unguarded = jobs.partition_point(|job| job.repeats());
+    if !jobs[..unguarded].iter_mut().all(|job| job.run(&mut Writing { connection, ended_seq })) {
+        // A full disk may have undone it already.
+        let _ = connection.execute_batch("ROLLBACK");
+        *ended_seq = before;
+        unguarded = 0;
+        connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+    }
+    for job in &mut jobs[unguarded..] {
         connection.prepare_cached("SAVEPOINT job")?.execute([])?;
         let succeeded = job.run(&mut Writing { connection, ended_seq });
         if !succeeded {

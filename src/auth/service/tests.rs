@@ -119,3 +119,60 @@ async fn calls_are_bounded_in_number_time_and_size_and_share_connections() {
     }
     assert!(connections.load(Ordering::SeqCst) - before <= 4, "a hundred calls, four connections at a time");
 }
+
+/// A server that answers each request on a connection, and then does as told.
+async fn server(
+    after: impl Fn(usize) -> bool + Send + 'static,
+) -> (String, tokio::sync::mpsc::UnboundedReceiver<&'static str>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (news, told) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        for number in 0.. {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let closes = after(number);
+            let news = news.clone();
+            let _ = news.send("opened");
+            tokio::spawn(async move {
+                let mut request = [0; 4096];
+                while stream.read(&mut request).await.is_ok_and(|length| length > 0) {
+                    stream.write_all(ANSWER).await.unwrap();
+                    if closes {
+                        break;
+                    }
+                }
+                drop(stream);
+                let _ = news.send("closed");
+            });
+        }
+    });
+    (url, told)
+}
+
+#[tokio::test]
+async fn a_connection_that_was_closed_while_it_was_idle_costs_nothing() {
+    let (url, mut told) = server(|number| number < 3).await;
+    let service = Service::new(&url, limits()).unwrap();
+    for _ in 0..3 {
+        service.call(Method::PUT, "/".into(), HeaderMap::new(), "x".into(), 10).await.unwrap();
+        assert_eq!(told.recv().await, Some("opened"));
+        assert_eq!(told.recv().await, Some("closed"));
+    }
+    for _ in 0..3 {
+        service.call(Method::PUT, "/".into(), HeaderMap::new(), "x".into(), 10).await.unwrap();
+    }
+    assert_eq!(told.recv().await, Some("opened"));
+    assert!(told.try_recv().is_err(), "the last one serves them all");
+}
+
+#[tokio::test]
+async fn a_connection_that_is_not_used_is_closed() {
+    let (url, mut told) = server(|_| false).await;
+    let limits = Limits { idle: Duration::from_millis(50), ..limits() };
+    let service = Service::new(&url, limits).unwrap();
+    for _ in 0..2 {
+        service.call(Method::GET, "/".into(), HeaderMap::new(), Bytes::new(), 10).await.unwrap();
+        assert_eq!(told.recv().await, Some("opened"));
+        assert_eq!(told.recv().await, Some("closed"));
+    }
+}

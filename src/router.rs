@@ -473,7 +473,12 @@ impl Inner {
                         found += 1;
                         self.load.reserve(hook, 1);
                         self.load.bytes.fetch_add(fire.task.len(), Ordering::AcqRel);
-                        self.submit(submit::Submission { fire, hook: hook.clone(), recovered: true });
+                        self.submit(submit::Submission {
+                            fire,
+                            hook: hook.clone(),
+                            recovered: true,
+                            origin: None,
+                        });
                     }
                     None => self.cancel_orphan(fire.incarnation).await?,
                 }

@@ -202,7 +202,7 @@ impl Inner {
         };
         self.load.reserve(&hook, 1);
         self.load.bytes.fetch_add(pending.task.len(), std::sync::atomic::Ordering::AcqRel);
-        self.submit(submit::Submission { fire: pending, hook, recovered: true });
+        self.submit(submit::Submission { fire: pending, hook, recovered: true, origin: None });
         Ok(())
     }
 
@@ -249,7 +249,7 @@ impl Inner {
         };
         self.load.reserve(&hook, 1);
         self.load.bytes.fetch_add(pending.task.len(), std::sync::atomic::Ordering::AcqRel);
-        self.submit(submit::Submission { fire: pending, hook, recovered: false });
+        self.submit(submit::Submission { fire: pending, hook, recovered: false, origin: None });
         Ok(task_id)
     }
 }

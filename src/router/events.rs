@@ -1,23 +1,29 @@
 //! Fire events: what became of each fire, published so that anyone can build on it.
 //!
-//! The publisher reads ended fires from the store, in the order of their sequence numbers, and remembers up to where it
-//! has come. So an event is published at least once, whatever stops in between; subscribers merge by `message-id`.
+//! Ended fires are published in the order of their sequence numbers, and up to where that has come is remembered in the store.
+//! So an event is published at least once, whatever stops in between; subscribers merge by `message-id`. Events are handed
+//! over in memory as fires end; what was not, or no longer is there, is read from the store.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::join_all;
 use pulse::{Message, Properties, PublishError, naming};
 use serde::Serialize;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::Inner;
-use crate::store::FireSummary;
+use super::submit::Settled;
+use crate::store::{FireState, FireSummary};
 
-/// Events that are read and published at a time.
-const AT_ONCE: u32 = 500;
+/// Events that are published at a time.
+const AT_ONCE: usize = 500;
+
+/// Events that wait in memory; further ones are read from the store.
+const WAITING: usize = 4_096;
 
 /// The watermark is written this often: what was published after it is published again after a crash.
 const WATERMARK_EVERY: Duration = Duration::from_secs(1);
@@ -25,16 +31,84 @@ const WATERMARK_EVERY: Duration = Duration::from_secs(1);
 /// The wait before a batch is repeated while the broker is away.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Wakes the publisher.
-#[derive(Default)]
+/// Where a fire came from, as its event tells it.
+pub(super) struct Origin {
+    pub fired_by: &'static str,
+    /// Milliseconds since the epoch.
+    pub fired_at: i64,
+    pub exchange: String,
+    pub routing_key: String,
+}
+
+/// What the publisher is to publish.
 pub(super) struct Events {
     wake: Notify,
+    /// Some ended fires are in the store only.
+    in_store: AtomicBool,
+    /// By sequence number, ascending.
+    ready: Mutex<VecDeque<(i64, Message)>>,
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        // What had ended before the start.
+        Self { wake: Notify::new(), in_store: AtomicBool::new(true), ready: Mutex::default() }
+    }
+}
+
+/// Where the next events come from.
+enum Next {
+    /// From memory, up to this sequence number.
+    Ready(Vec<Message>, i64),
+    /// From the store; what it does not have up to this number is open again and has no event.
+    InStore(i64),
+    None,
 }
 
 impl Events {
-    /// A fire has ended and is committed: there is something to publish.
+    /// A fire has ended and is committed: there is something to publish, and the store knows what.
     pub fn ended(&self) {
+        self.in_store.store(true, Ordering::Release);
         self.wake.notify_one();
+    }
+
+    /// Fires have ended and are committed, with these events; `None` for those that the store knows. In the order of their
+    /// sequence numbers.
+    pub fn ended_as(&self, events: impl Iterator<Item = (i64, Option<Message>)>) {
+        let mut ready = self.lock();
+        for (seq, event) in events {
+            match event {
+                Some(event) if ready.len() < WAITING => ready.push_back((seq, event)),
+                _ => self.in_store.store(true, Ordering::Release),
+            }
+        }
+        drop(ready);
+        self.wake.notify_one();
+    }
+
+    /// What follows upon a sequence number.
+    fn after(&self, published: i64) -> Next {
+        let mut ready = self.lock();
+        while ready.front().is_some_and(|(seq, _)| *seq <= published) {
+            ready.pop_front();
+        }
+        let follows = |(place, (seq, _)): (usize, &(i64, Message))| *seq == published + 1 + place as i64;
+        let count = ready.iter().take(AT_ONCE).enumerate().take_while(|event| follows(*event)).count();
+        if count > 0 {
+            let events = ready.drain(..count).map(|(_, event)| event).collect();
+            return Next::Ready(events, published + count as i64);
+        }
+        let gap = ready.front().map(|(seq, _)| seq - 1);
+        if self.in_store.swap(false, Ordering::AcqRel) || gap.is_some() {
+            // Who is handed over is committed, and so are all before it.
+            Next::InStore(gap.unwrap_or(published))
+        } else {
+            Next::None
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<(i64, Message)>> {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -52,24 +126,39 @@ impl Inner {
         };
         let (mut stored, mut stored_at) = (published, Instant::now());
         loop {
-            let batch = match self.store.ended_fires(published, AT_ONCE).await {
-                Ok(batch) => batch,
-                Err(error) => {
-                    tracing::error!(%error, "cannot read ended fires");
-                    tokio::time::sleep(RETRY).await;
-                    continue;
+            let mut idle = false;
+            let (events, last) = match self.events.after(published) {
+                Next::Ready(events, last) => (events, last),
+                Next::InStore(known) => match self.store.ended_fires(published, AT_ONCE as u32).await {
+                    Ok(ended) => {
+                        if ended.len() == AT_ONCE {
+                            self.events.in_store.store(true, Ordering::Release);
+                        }
+                        let last = ended.last().map_or(known, |summary| summary.ended_seq);
+                        (ended.iter().filter_map(|summary| self.event_of_stored(summary)).collect(), last)
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, "cannot read ended fires");
+                        self.events.in_store.store(true, Ordering::Release);
+                        tokio::time::sleep(RETRY).await;
+                        continue;
+                    }
+                },
+                Next::None => {
+                    idle = true;
+                    (Vec::new(), published)
                 }
             };
-            let idle = batch.is_empty();
-            if let Some(last) = batch.last().map(|summary| summary.ended_seq) {
-                let sent = join_all(batch.iter().map(|summary| self.publish_event(summary))).await;
-                if sent.contains(&false) {
+            if !events.is_empty() {
+                if !self.publish_all(events).await {
+                    // The same again, from the store.
+                    self.events.in_store.store(true, Ordering::Release);
                     tokio::time::sleep(RETRY).await;
                     continue;
                 }
                 pulse::crash::point("router.published");
-                published = last;
             }
+            published = last;
             if published != stored && (idle || stored_at.elapsed() >= WATERMARK_EVERY) {
                 if let Err(error) = self.store.set_published_watermark(published).await {
                     tracing::error!(%error, "cannot store up to where fire events were published");
@@ -82,21 +171,83 @@ impl Inner {
         }
     }
 
-    /// Answers false when the broker is away and the event must be published again.
-    async fn publish_event(&self, summary: &FireSummary) -> bool {
-        let Some(message) = event(&self.config.user, summary) else { return true };
-        match self.transport.publish(&message, false).await {
-            Ok(_) => true,
-            Err(PublishError::Unavailable(reason)) => {
-                tracing::debug!(reason, "cannot publish a fire event yet");
-                false
-            }
-            Err(PublishError::Refused(reason)) => {
-                tracing::warn!(reason, task_id = summary.fire.task_id, "the broker refused a fire event");
-                true
+    /// Answers false when the broker is away and they must be published again.
+    async fn publish_all(&self, events: Vec<Message>) -> bool {
+        let mut published = true;
+        for answer in self.transport.publish_all(events).await {
+            match answer {
+                Ok(_) => {}
+                Err(PublishError::Unavailable(reason)) => {
+                    tracing::debug!(reason, "cannot publish a fire event yet");
+                    published = false;
+                }
+                Err(PublishError::Refused(reason)) => {
+                    tracing::warn!(reason, "the broker refused a fire event");
+                }
             }
         }
+        published
     }
+
+    /// The event of a fire that has just ended; `None` if the store is to be asked.
+    pub(super) fn event_of(&self, settled: &Settled, seq: i64) -> Option<Message> {
+        let origin = settled.origin.as_ref()?;
+        let name = &settled.hook.name;
+        let fire = Ended {
+            hook: (&name.group, &name.id),
+            state: settled.ended.state,
+            task_id: &settled.task_id,
+            fired_by: origin.fired_by,
+            fired_at: origin.fired_at,
+            message_id: settled.message_id.as_deref(),
+            exchange: &origin.exchange,
+            routing_key: &origin.routing_key,
+            attempts: settled.ended.attempts,
+            error: settled.ended.error.as_deref(),
+            ended_at: settled.ended.ended_at,
+            seq,
+        };
+        fire.event(&self.config.user)
+    }
+
+    /// The event of an ended fire; `None` when its hook is no longer known.
+    fn event_of_stored(&self, summary: &FireSummary) -> Option<Message> {
+        let (group, id) = summary.hook.as_ref()?;
+        let fire = &summary.fire;
+        let fire = Ended {
+            hook: (group, id),
+            state: fire.state,
+            task_id: &fire.task_id,
+            fired_by: &fire.fired_by,
+            fired_at: fire.fired_at,
+            message_id: fire.message_id.as_deref(),
+            exchange: &fire.exchange,
+            routing_key: &fire.routing_key,
+            attempts: fire.attempts,
+            error: fire.error.as_deref(),
+            ended_at: fire.ended_at.unwrap_or(fire.fired_at),
+            seq: summary.ended_seq,
+        };
+        fire.event(&self.config.user)
+    }
+}
+
+/// An ended fire. Times in milliseconds since the epoch.
+struct Ended<'a> {
+    /// Group and id.
+    hook: (&'a str, &'a str),
+    state: FireState,
+    task_id: &'a str,
+    fired_by: &'a str,
+    fired_at: i64,
+    message_id: Option<&'a str>,
+    exchange: &'a str,
+    routing_key: &'a str,
+    attempts: u32,
+    /// JSON.
+    error: Option<&'a str>,
+    ended_at: i64,
+    seq: i64,
 }
 
 /// The body of a fire event.
@@ -116,34 +267,87 @@ struct Body<'a> {
     error: Option<serde_json::Value>,
 }
 
-/// The message for an ended fire; `None` when its hook is no longer known.
-fn event(user: &str, summary: &FireSummary) -> Option<Message> {
-    let (group, id) = summary.hook.as_ref()?;
-    let fire = &summary.fire;
-    let outcome = fire.state.as_str();
-    let body = Body {
-        hook_group_id: group,
-        hook_id: id,
-        outcome,
-        task_id: &fire.task_id,
-        fired_by: &fire.fired_by,
-        fired_at: super::from_ms(fire.fired_at).to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
-        message_id: fire.message_id.as_deref(),
-        exchange: &fire.exchange,
-        routing_key: &fire.routing_key,
-        attempts: fire.attempts,
-        error: fire.error.as_deref().and_then(|error| serde_json::from_str(error).ok()),
-    };
-    let body = serde_json::to_vec(&body).ok()?;
-    Some(Message {
-        exchange: naming::exchange(user, "fire"),
-        routing_key: naming::routing_key([outcome, group, id]),
-        properties: Properties {
-            message_id: Some(format!("{}/{}", fire.task_id, summary.ended_seq)),
-            timestamp: u64::try_from(fire.ended_at.unwrap_or(fire.fired_at) / 1000).ok(),
-            content_type: Some("application/json".into()),
-            headers: Default::default(),
-        },
-        body: Bytes::from(body),
-    })
+impl Ended<'_> {
+    fn event(&self, user: &str) -> Option<Message> {
+        let (group, id) = self.hook;
+        let outcome = self.state.as_str();
+        let body = Body {
+            hook_group_id: group,
+            hook_id: id,
+            outcome,
+            task_id: self.task_id,
+            fired_by: self.fired_by,
+            fired_at: super::from_ms(self.fired_at).to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
+            message_id: self.message_id,
+            exchange: self.exchange,
+            routing_key: self.routing_key,
+            attempts: self.attempts,
+            error: self.error.and_then(|error| serde_json::from_str(error).ok()),
+        };
+        let body = serde_json::to_vec(&body).ok()?;
+        Some(Message {
+            exchange: naming::exchange(user, "fire"),
+            routing_key: naming::routing_key([outcome, group, id]),
+            properties: Properties {
+                message_id: Some(format!("{}/{}", self.task_id, self.seq)),
+                timestamp: u64::try_from(self.ended_at / 1000).ok(),
+                content_type: Some("application/json".into()),
+                headers: Default::default(),
+            },
+            body: Bytes::from(body),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(seq: i64) -> Message {
+        Message { routing_key: seq.to_string(), ..Message::default() }
+    }
+
+    fn described(next: Next) -> String {
+        match next {
+            Next::Ready(events, last) => {
+                let keys: Vec<_> = events.iter().map(|event| event.routing_key.as_str()).collect();
+                format!("{} up to {last}", keys.join(" "))
+            }
+            Next::InStore(known) => format!("in store up to {known}"),
+            Next::None => "none".into(),
+        }
+    }
+
+    #[test]
+    fn what_was_handed_over_without_a_gap_needs_no_look_into_the_store() {
+        let events = Events::default();
+        assert_eq!(described(events.after(3)), "in store up to 3", "at first");
+        assert_eq!(described(events.after(3)), "none");
+        events.ended_as((2..=5).map(|seq| (seq, Some(event(seq)))));
+        assert_eq!(described(events.after(3)), "4 5 up to 5");
+        assert_eq!(described(events.after(5)), "none");
+        events.ended_as([(7, Some(event(7)))].into_iter());
+        assert_eq!(described(events.after(5)), "in store up to 6", "6 was not handed over");
+        assert_eq!(described(events.after(6)), "7 up to 7");
+        events.ended_as([(8, Some(event(8))), (9, None), (10, Some(event(10)))].into_iter());
+        assert_eq!(described(events.after(7)), "8 up to 8");
+        assert_eq!(described(events.after(8)), "in store up to 9");
+        assert_eq!(described(events.after(9)), "10 up to 10");
+        assert_eq!(described(events.after(10)), "none");
+        events.ended();
+        assert_eq!(described(events.after(10)), "in store up to 10");
+    }
+
+    #[test]
+    fn what_waits_in_memory_is_bounded_and_the_rest_is_in_the_store() {
+        let events = Events::default();
+        let many = WAITING as i64 + 10;
+        events.ended_as((1..=many).map(|seq| (seq, Some(event(seq)))));
+        let mut published = 0;
+        while let Next::Ready(messages, last) = events.after(published) {
+            assert!(messages.len() <= AT_ONCE);
+            published = last;
+        }
+        assert_eq!(published, WAITING as i64);
+    }
 }

@@ -25,6 +25,8 @@ impl Inner {
             pulse::crash::point("router.ended");
             let Some(sequence) = self.commit_ends(&batch).await else { return };
             pulse::crash::point("router.committed");
+            let news = batch.iter().zip(&sequence).filter_map(|(settled, seq)| Some((settled, (*seq)?)));
+            self.events.ended_as(news.map(|(settled, seq)| (seq, self.event_of(settled, seq))));
             for (settled, seq) in batch.drain(..).zip(sequence) {
                 self.load.release(&settled.hook, 1, settled.bytes, &heard);
                 if seq.is_none() {
@@ -49,7 +51,6 @@ impl Inner {
                     }
                 }
                 self.waiters.tell(&settled.task_id, || News::Look);
-                self.events.ended();
             }
         }
     }

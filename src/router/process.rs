@@ -15,6 +15,7 @@ mod seen;
 use super::Inner;
 use super::ancestry::{self, Causes};
 use super::decide::{Decision, Event, FiredBy};
+use super::events::Origin;
 use super::identity::{Identity, Repeat, identify};
 use super::intake::Rest;
 use super::registry::LiveHook;
@@ -128,7 +129,18 @@ impl Inner {
                                 message_id: fire.message.properties.message_id.clone(),
                                 trace: traces::traceparent(&fire.message),
                             };
-                            self.submit(Submission { fire: pending, hook: hook.clone(), recovered: false });
+                            let origin = Origin {
+                                fired_by: fire.fired_by,
+                                fired_at: fire.fired_at,
+                                exchange: fire.message.exchange.clone(),
+                                routing_key: fire.message.routing_key.clone(),
+                            };
+                            self.submit(Submission {
+                                fire: pending,
+                                hook: hook.clone(),
+                                recovered: false,
+                                origin: Some(origin),
+                            });
                         } else if let Some(error) = &fire.error {
                             tracing::warn!(hook = %hook.name, message_id = fire.message.properties.message_id, task_id = fire.task_id, %error, "the message could not become a task");
                             self.note_failure(&hook);

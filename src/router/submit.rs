@@ -12,6 +12,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::Inner;
 use super::decide::{Decision, Event};
+use super::events::Origin;
 use super::figures::Attempt;
 use super::registry::{self, LiveHook};
 use super::traces::{self, Place};
@@ -32,6 +33,8 @@ pub(super) struct Submission {
     pub hook: Arc<LiveHook>,
     /// It may have been submitted by a process that died, or its hook's deletion may have met it half way.
     pub recovered: bool,
+    /// What its event tells besides; `None`: that is asked of the store.
+    pub origin: Option<Origin>,
 }
 
 /// The end of a fire, with what is needed to tell of it.
@@ -41,6 +44,7 @@ pub(super) struct Settled {
     pub message_id: Option<String>,
     pub ended: Ended,
     pub bytes: usize,
+    pub origin: Option<Origin>,
 }
 
 /// Fires under way.
@@ -135,7 +139,14 @@ impl Inner {
         let _ = self
             .submitter
             .settled
-            .send(Settled { hook: submission.hook, task_id, message_id, ended, bytes })
+            .send(Settled {
+                hook: submission.hook,
+                task_id,
+                message_id,
+                ended,
+                bytes,
+                origin: submission.origin,
+            })
             .await;
     }
 

@@ -42,7 +42,7 @@ use crate::transport::{
 };
 use health::Health;
 use keeper::{Command, Keeper};
-use lane::Job;
+use lane::{Answer, Job, Reply};
 use publisher::{MAX_OUTSTANDING, Publisher};
 use target::Target;
 
@@ -142,13 +142,35 @@ impl Amqp {
         answer.await.unwrap_or_else(|_| Err(TopologyError::Unavailable(closed())))
     }
 
-    async fn publish_now(&self, message: Message, mandatory: bool) -> Result<Published, PublishError> {
+    async fn publish_now(&self, message: Message, mandatory: bool) -> Answer {
+        let (reply, answer) = oneshot::channel();
+        self.hand_over(message, mandatory, Reply::One(reply)).await?;
+        answer.await.unwrap_or_else(|_| Err(PublishError::Unavailable(closed())))
+    }
+
+    /// Gives a message to the publisher.
+    async fn hand_over(&self, message: Message, mandatory: bool, reply: Reply) -> Result<(), PublishError> {
         let unavailable = || PublishError::Unavailable(closed());
         let permit = self.outstanding.clone().acquire_owned().await.map_err(|_| unavailable())?;
-        let (reply, answer) = oneshot::channel();
         let job = Job { message, mandatory, reply, _permit: permit };
-        self.jobs.send(job).await.map_err(|_| unavailable())?;
-        answer.await.unwrap_or_else(|_| Err(unavailable()))
+        self.jobs.send(job).await.map_err(|_| unavailable())
+    }
+
+    /// Why a publish was not confirmed in time.
+    fn late(&self) -> PublishError {
+        PublishError::Unavailable(match &*self.health.watch().borrow() {
+            Status::Down { reason } => reason.clone(),
+            Status::Up => format!("no confirm within {:?}", self.publish_timeout),
+        })
+    }
+
+    fn count(&self, answer: &Answer) {
+        let [confirmed, unavailable, refused] = &self.published;
+        match answer {
+            Ok(_) => confirmed.increment(1),
+            Err(PublishError::Unavailable(_)) => unavailable.increment(1),
+            Err(PublishError::Refused(_)) => refused.increment(1),
+        }
     }
 }
 
@@ -170,18 +192,46 @@ impl Transport for Amqp {
         }
         let answer = match timeout(self.publish_timeout, self.publish_now(message, mandatory)).await {
             Ok(answer) => answer,
-            Err(_) => Err(PublishError::Unavailable(match &*self.health.watch().borrow() {
-                Status::Down { reason } => reason.clone(),
-                Status::Up => format!("no confirm within {:?}", self.publish_timeout),
-            })),
+            Err(_) => Err(self.late()),
         };
-        let [confirmed, unavailable, refused] = &self.published;
-        match &answer {
-            Ok(_) => confirmed.increment(1),
-            Err(PublishError::Unavailable(_)) => unavailable.increment(1),
-            Err(PublishError::Refused(_)) => refused.increment(1),
-        }
+        self.count(&answer);
         answer
+    }
+
+    async fn publish_all(&self, messages: Vec<Message>) -> Vec<Answer> {
+        let mut answers: Vec<Option<Answer>> = messages.iter().map(|_| None).collect();
+        let (reply, mut replies) = mpsc::unbounded_channel();
+        let hand_over = async {
+            // Ends with the last message, so that the replies end with the last answer.
+            let reply = reply;
+            for (place, message) in messages.into_iter().enumerate() {
+                let handed_over = match (message.check(), self.health.blocked()) {
+                    (Err(reason), _) => Err(PublishError::Refused(reason)),
+                    (_, Some(reason)) => Err(PublishError::Unavailable(reason)),
+                    _ => self.hand_over(message, false, Reply::OneOfMany(place, reply.clone())).await,
+                };
+                if let Err(error) = handed_over {
+                    let _ = reply.send((place, Err(error)));
+                }
+            }
+        };
+        let mut arrived = Vec::with_capacity(answers.len());
+        let collect = async {
+            // Each part of them has the time that one message has.
+            while let Ok(1..) =
+                timeout(self.publish_timeout, replies.recv_many(&mut arrived, answers.len().max(1))).await
+            {
+                for (place, answer) in arrived.drain(..) {
+                    self.count(&answer);
+                    answers[place] = Some(answer);
+                }
+            }
+        };
+        tokio::select! {
+            () = collect => {}
+            () = async { hand_over.await; std::future::pending().await } => {}
+        }
+        answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(self.late()))).collect()
     }
 
     async fn declare_exchange(&self, name: &str) -> Result<(), TopologyError> {

@@ -16,15 +16,35 @@ use crate::transport::{PublishError, Published};
 pub(super) struct Job {
     pub message: Message,
     pub mandatory: bool,
-    pub reply: oneshot::Sender<Result<Published, PublishError>>,
+    pub reply: Reply,
     /// Given back when the broker has spoken, or is gone.
     pub _permit: OwnedSemaphorePermit,
 }
 
+/// What becomes of a message.
+pub(super) type Answer = Result<Published, PublishError>;
+
+/// To whom that is told.
+pub(super) enum Reply {
+    One(oneshot::Sender<Answer>),
+    /// The message's place among those that were published together.
+    OneOfMany(usize, mpsc::UnboundedSender<(usize, Answer)>),
+}
+
 impl Job {
-    pub fn answer(self, answer: Result<Published, PublishError>) {
+    pub fn answer(self, answer: Answer) {
         // Whoever waited may have given up: then the answer interests nobody.
-        let _ = self.reply.send(answer);
+        match self.reply {
+            Reply::One(reply) => drop(reply.send(answer)),
+            Reply::OneOfMany(place, reply) => drop(reply.send((place, answer))),
+        }
+    }
+
+    fn is_given_up(&self) -> bool {
+        match &self.reply {
+            Reply::One(reply) => reply.is_closed(),
+            Reply::OneOfMany(_, reply) => reply.is_closed(),
+        }
     }
 }
 
@@ -101,7 +121,7 @@ impl Lane {
 
     /// Publishes. A message that amqprs cannot take is refused, one whose caller has given up is dropped.
     pub async fn publish(&mut self, job: Job) {
-        if job.reply.is_closed() {
+        if job.is_given_up() {
             return;
         }
         let message = &job.message;

@@ -1,8 +1,10 @@
 //! Ends of fires: committed in groups, then counted out and told.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::Inner;
 use super::intake::Heard;
@@ -13,6 +15,10 @@ use crate::store::{FireState, StoreError};
 /// Ends that are committed together at most.
 const AT_ONCE: usize = 512;
 
+/// Their commits follow each other no faster than this, so that many ends share one: a fire whose end is not on record yet is only
+/// pending, and would be settled again after a crash.
+const PACE: Duration = Duration::from_millis(5);
+
 impl Inner {
     /// Runs until the channel closes or the store does.
     pub(super) async fn keep_outcomes(
@@ -21,7 +27,15 @@ impl Inner {
         heard: mpsc::UnboundedSender<Heard>,
     ) {
         let mut batch = Vec::with_capacity(AT_ONCE);
+        let mut next = Instant::now();
         while settled.recv_many(&mut batch, AT_ONCE).await > 0 {
+            tokio::time::sleep_until(next).await;
+            next = Instant::now() + PACE;
+            while batch.len() < AT_ONCE
+                && let Ok(more) = settled.try_recv()
+            {
+                batch.push(more);
+            }
             pulse::crash::point("router.ended");
             let Some(sequence) = self.commit_ends(&batch).await else { return };
             pulse::crash::point("router.committed");
@@ -70,7 +84,7 @@ impl Inner {
                 Err(StoreError::Closed) => return None,
                 Err(error) => {
                     tracing::error!(%error, fires = ends.len(), "cannot record outcomes; trying again");
-                    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                    tokio::time::sleep(Duration::from_secs(1)).await;
                 }
             }
         }

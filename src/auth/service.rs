@@ -203,7 +203,8 @@ impl Service {
         loop {
             let (mut connection, is_new) = match self.pool.take() {
                 Some(connection) => (connection, false),
-                None => (self.connect().await?, true),
+                // Boxed: connecting is seldom, and larger than all the rest.
+                None => (Box::pin(self.connect()).await?, true),
             };
             match connection.call(request, max_answer).await {
                 Ok(answer) => {

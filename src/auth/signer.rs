@@ -3,6 +3,9 @@
 //! The MAC covers method, the raw target with its query, host and port. Payload hashes are optional in Hawk
 //! and left out: TLS protects the body, and hashing it would cost more than all the rest of the signature.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hawk::{Credentials, Key, RequestBuilder, SHA256};
@@ -15,6 +18,19 @@ pub struct Signer {
     certificate: Option<String>,
     host: String,
     port: u16,
+    nonces: Nonces,
+}
+
+/// No two alike: what this signer drew once, and a number that grows. The service knows a nonce with its client and second only.
+struct Nonces {
+    drawn: String,
+    next: AtomicU64,
+}
+
+impl Nonces {
+    fn next(&self) -> String {
+        format!("{}{:x}", self.drawn, self.next.fetch_add(1, Ordering::Relaxed))
+    }
 }
 
 /// Why credentials cannot be used. Never shows a secret.
@@ -60,6 +76,7 @@ impl Signer {
             certificate,
             host: host.to_ascii_lowercase(),
             port,
+            nonces: Nonces { drawn: uuid::Uuid::new_v4().simple().to_string(), next: AtomicU64::new(0) },
         })
     }
 
@@ -76,7 +93,8 @@ impl Signer {
         if let Some(ext) = &ext {
             request = request.ext(ext.as_str());
         }
-        let header = request.request().make_header(&self.credentials)?;
+        let (now, nonce) = (SystemTime::now(), self.nonces.next());
+        let header = request.request().make_header_full(&self.credentials, now, nonce)?;
         let mut value = HeaderValue::try_from(format!("Hawk {header}"))
             .map_err(|error| hawk::Error::HeaderParseError(error.to_string()))?;
         value.set_sensitive(true);

@@ -150,6 +150,7 @@ impl Inner {
             .await;
     }
 
+    /// One try. What is seldom needed is boxed, which keeps the task of a fire small.
     async fn attempt(&self, submission: &mut Submission, attempts: &mut u32, place: Place) -> Step {
         let deleted = submission.hook.is_deleted();
         if deleted && *attempts == 0 && !submission.recovered {
@@ -157,13 +158,13 @@ impl Inner {
         }
         let stale = super::now_ms() - submission.fire.rendered_at > STALE;
         if deleted || stale {
-            return match self.ask(submission).await {
+            return match Box::pin(self.ask(submission)).await {
                 Ok(Asked::Ours) => Step::End(FireState::Success, None),
                 Ok(Asked::Others) => Step::End(FireState::Dead, Some(conflict())),
                 Ok(Asked::Absent) if deleted => {
                     Step::End(FireState::Cancelled, Some(HOOK_DELETED.to_owned()))
                 }
-                Ok(Asked::Absent) => self.render_anew(submission).await,
+                Ok(Asked::Absent) => Box::pin(self.render_anew(submission)).await,
                 Err(step) => step,
             };
         }
@@ -200,7 +201,7 @@ impl Inner {
             }
             Err(CreateError::Conflict { message }) => {
                 self.gate.succeeded();
-                match self.ask(submission).await {
+                match Box::pin(self.ask(submission)).await {
                     Ok(Asked::Ours) => Step::End(FireState::Success, None),
                     Ok(Asked::Others) => Step::End(FireState::Dead, Some(conflict())),
                     Ok(Asked::Absent) => {
@@ -213,7 +214,7 @@ impl Inner {
                 self.gate.succeeded();
                 // An earlier attempt, whose answer was lost, may have made the task before the service changed its mind.
                 if (*attempts > 1 || submission.recovered)
-                    && let Ok(Asked::Ours) = self.ask(submission).await
+                    && let Ok(Asked::Ours) = Box::pin(self.ask(submission)).await
                 {
                     return Step::End(FireState::Success, None);
                 }

@@ -48,8 +48,12 @@ impl TraceContext {
 
 impl std::fmt::Display for TraceContext {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let flags = u8::from(self.sampled);
-        write!(f, "00-{}-{}-{flags:02x}", hex::encode(self.trace_id), hex::encode(self.span_id))
+        let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+        // The places are as long as their digits.
+        let _ = hex::encode_to_slice(self.trace_id, &mut text[3..35]);
+        let _ = hex::encode_to_slice(self.span_id, &mut text[36..52]);
+        text[54] = b'0' + u8::from(self.sampled);
+        f.write_str(std::str::from_utf8(&text).unwrap_or_default())
     }
 }
 

@@ -22,11 +22,14 @@ use super::{Answer, CallError, chain};
 
 type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
 
+/// Moves the bytes of a connection when it is polled, and ends with it.
+type Driver = Pin<Box<http1::Connection<Stream, Full<Bytes>>>>;
+
 /// An open connection.
 pub(super) struct Connection {
     sender: SendRequest<Full<Bytes>>,
-    /// Moves the bytes; `None` once it has ended.
-    driver: Option<Pin<Box<http1::Connection<Stream, Full<Bytes>>>>>,
+    /// `None` once it has ended.
+    driver: Option<Driver>,
     /// When it was put aside.
     idle_since: Instant,
 }
@@ -75,10 +78,7 @@ impl Connection {
     }
 }
 
-fn drive(
-    driver: &mut Option<Pin<Box<http1::Connection<Stream, Full<Bytes>>>>>,
-    cx: &mut Context<'_>,
-) -> bool {
+fn drive(driver: &mut Option<Driver>, cx: &mut Context<'_>) -> bool {
     // Why it ended is told to whoever waits for an answer.
     if driver.as_mut().is_some_and(|driver| driver.as_mut().poll(cx).is_ready()) {
         *driver = None;

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::StreamExt as _;
-use pulse::{Binding, QueueSpec};
+use pulse::{Binding, QueueSpec, Transport};
 use pulsehook::queue::{QueueService as _, Taskcluster};
 use tokio::sync::mpsc;
 
@@ -14,52 +15,81 @@ use super::stub::Stub;
 /// Calls at a time, as in the router's defaults.
 const CALLS: usize = 64;
 
-/// Consumes, PUTs the same body, acknowledges; answers messages per second.
-pub async fn drain(url: &str, stub: &Stub, source: &Source, messages: usize) -> anyhow::Result<f64> {
-    let pulse: pulse::Config = toml::from_str(&format!("url = {url:?}"))?;
-    let transport = pulse.open(std::path::Path::new("."), "bare loop")?;
-    let queue: pulsehook::queue::Config = toml::from_str(&format!(
-        "root_url = \"http://127.0.0.1:{}\"\naccess_token = \"the stub believes everything\"",
-        stub.port()
-    ))?;
-    let queue = Taskcluster::new(&queue)?;
-    let task = stub.a_task();
-    let name: Arc<str> = "queue/pulsehook/bare".into();
-    transport
-        .declare_queue(QueueSpec {
-            name: name.clone(),
+/// See the module.
+pub struct Bare {
+    transport: Arc<dyn Transport>,
+    calls: Taskcluster,
+    queue: Arc<str>,
+}
+
+impl Bare {
+    /// Declares its queue, which from now on fills beside the router's.
+    pub async fn prepare(url: &str, stub: &Stub) -> anyhow::Result<Self> {
+        let pulse: pulse::Config = toml::from_str(&format!("url = {url:?}"))?;
+        let transport = pulse.open(std::path::Path::new("."), "bare loop")?;
+        let calls: pulsehook::queue::Config = toml::from_str(&format!(
+            "root_url = \"http://127.0.0.1:{}\"\naccess_token = \"the stub believes everything\"",
+            stub.port()
+        ))?;
+        let bare = Self { transport, calls: Taskcluster::new(&calls)?, queue: "queue/pulsehook/bare".into() };
+        let declared = bare.transport.declare_queue(QueueSpec {
+            name: bare.queue.clone(),
             kind: Default::default(),
             delivery_limit: None,
             dead_letter_exchange: None,
             max_length: None,
             bindings: vec![Binding { exchange: EXCHANGE.into(), pattern: "bench.#".into() }],
             unbind: Vec::new(),
-        })
-        .await?;
-    // The router is stopped: its own queue fills too, which costs the broker the same in both.
-    source.publish(0..messages).await;
-    stub.reset();
-    let (sink, deliveries) = mpsc::channel(4_096);
-    transport.consume(&name, 1_000, sink).await?;
-    let scopes = ["assume:hook-id:bench/push".to_owned()];
-    let loops = tokio_stream(deliveries).for_each_concurrent(CALLS, |delivery: pulse::Delivery| {
-        let (queue, task, scopes) = (&queue, task.clone(), &scopes);
-        async move {
-            match queue.create_task("bJjtJ_-IQg6szLKlrxfq7g", task, scopes, None).await {
-                Ok(()) => delivery.ack(),
-                Err(error) => {
-                    eprintln!("bare loop: {error}");
-                    delivery.retry();
-                }
-            }
+        });
+        declared.await?;
+        Ok(bare)
+    }
+
+    /// Drains its queue; answers messages per second.
+    pub async fn drain(&self, stub: &Stub, messages: usize) -> anyhow::Result<f64> {
+        stub.reset();
+        tokio::select! {
+            rate = stub.rate(messages, PATIENCE) => Ok(rate),
+            ended = self.run(stub.a_task()) => Err(ended.err().unwrap_or_else(|| anyhow::anyhow!("it ended"))),
         }
-    });
-    let rate = tokio::select! {
-        rate = stub.rate(messages, PATIENCE) => rate,
-        () = loops => f64::NAN,
-    };
-    transport.close().await;
-    Ok(rate)
+    }
+
+    /// Works while messages are published for some seconds; answers tasks/s.
+    pub async fn live(&self, stub: &Stub, source: &Source, seconds: usize) -> anyhow::Result<f64> {
+        tokio::select! {
+            (tasks, _) = super::live(source, stub, seconds) => Ok(tasks),
+            ended = self.run(stub.a_task()) => Err(ended.err().unwrap_or_else(|| anyhow::anyhow!("it ended"))),
+        }
+    }
+
+    /// Deletes the queue.
+    pub async fn end(self) -> anyhow::Result<()> {
+        self.transport.delete_queue(&self.queue).await?;
+        self.transport.close().await;
+        Ok(())
+    }
+
+    /// Consumes, PUTs the same body, acknowledges.
+    async fn run(&self, task: Bytes) -> anyhow::Result<()> {
+        let (sink, deliveries) = mpsc::channel(4_096);
+        self.transport.consume(&self.queue, 1_000, sink).await?;
+        let scopes = ["assume:hook-id:bench/push".to_owned()];
+        tokio_stream(deliveries)
+            .for_each_concurrent(CALLS, |delivery: pulse::Delivery| {
+                let (task, scopes) = (task.clone(), &scopes);
+                async move {
+                    match self.calls.create_task("bJjtJ_-IQg6szLKlrxfq7g", task, scopes, None).await {
+                        Ok(()) => delivery.ack(),
+                        Err(error) => {
+                            eprintln!("bare loop: {error}");
+                            delivery.retry();
+                        }
+                    }
+                }
+            })
+            .await;
+        Ok(())
+    }
 }
 
 fn tokio_stream<T>(receiver: mpsc::Receiver<T>) -> impl futures_util::Stream<Item = T> {

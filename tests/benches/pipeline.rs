@@ -77,16 +77,24 @@ async fn run() -> anyhow::Result<()> {
     println!("  live             {live:>8.0} tasks/s while {ingested:.0} messages/s are published");
     println!("       bare loop   {bare_live:>8.0} tasks/s likewise");
 
-    let rate = option("PH_RATE", (live / 2.0) as usize) as f64;
+    let rate = live / 2.0;
     stub.reset();
     let latency = paced(&source, &stub, rate, seconds).await;
     let (p50, p99) = (percentile(&latency, 0.50), percentile(&latency, 0.99));
+    let rss = Usage::of(router.id().unwrap_or_default()).peak_mb;
+    router.stop().await?;
+    let bare = Bare::prepare(&rabbit.url("/"), &stub).await?;
+    let latency = bare.paced(&stub, &source, rate, seconds).await?;
+    bare.end().await?;
     println!(
         "  latency          p50 {p50:.2} ms, p99 {p99:.2} ms at {rate:.0} messages/s (published to createTask arrived)"
     );
-    let rss = Usage::of(router.id().unwrap_or_default()).peak_mb;
+    println!(
+        "       bare loop   p50 {:.2} ms, p99 {:.2} ms likewise",
+        percentile(&latency, 0.50),
+        percentile(&latency, 0.99)
+    );
     println!("  router memory    {rss:.0} MB at its peak");
-    router.stop().await?;
     println!(
         "drain={drain:.0} live={live:.0} ratio={:.2} cpu_us={cpu_us:.1} p50_ms={p50:.2} p99_ms={p99:.2} rss_mb={rss:.0}",
         drain / bare_drain

@@ -50,7 +50,7 @@ impl Bare {
         stub.reset();
         tokio::select! {
             rate = stub.rate(messages, PATIENCE) => Ok(rate),
-            ended = self.run(stub.a_task()) => Err(ended.err().unwrap_or_else(|| anyhow::anyhow!("it ended"))),
+            ended = self.run(Some(stub.a_task())) => Err(ended),
         }
     }
 
@@ -58,7 +58,23 @@ impl Bare {
     pub async fn live(&self, stub: &Stub, source: &Source, seconds: usize) -> anyhow::Result<f64> {
         tokio::select! {
             (tasks, _) = super::live(source, stub, seconds) => Ok(tasks),
-            ended = self.run(stub.a_task()) => Err(ended.err().unwrap_or_else(|| anyhow::anyhow!("it ended"))),
+            ended = self.run(Some(stub.a_task())) => Err(ended),
+        }
+    }
+
+    /// Works while messages are published at a steady rate; answers the latencies in milliseconds. The messages themselves are
+    /// the bodies, because they say when they were sent.
+    pub async fn paced(
+        &self,
+        stub: &Stub,
+        source: &Source,
+        rate: f64,
+        seconds: usize,
+    ) -> anyhow::Result<Vec<f64>> {
+        stub.reset();
+        tokio::select! {
+            latencies = super::paced(source, stub, rate, seconds) => Ok(latencies),
+            ended = self.run(None) => Err(ended),
         }
     }
 
@@ -69,26 +85,28 @@ impl Bare {
         Ok(())
     }
 
-    /// Consumes, PUTs the same body, acknowledges.
-    async fn run(&self, task: Bytes) -> anyhow::Result<()> {
+    /// Consumes, PUTs this body or the message, acknowledges. Answers why it ended, which it should not.
+    async fn run(&self, body: Option<Bytes>) -> anyhow::Error {
         let (sink, deliveries) = mpsc::channel(4_096);
-        self.transport.consume(&self.queue, 1_000, sink).await?;
+        if let Err(error) = self.transport.consume(&self.queue, 1_000, sink).await {
+            return error.into();
+        }
         let scopes = ["assume:hook-id:bench/push".to_owned()];
-        tokio_stream(deliveries)
-            .for_each_concurrent(CALLS, |delivery: pulse::Delivery| {
-                let (task, scopes) = (task.clone(), &scopes);
-                async move {
-                    match self.calls.create_task("bJjtJ_-IQg6szLKlrxfq7g", task, scopes, None).await {
-                        Ok(()) => delivery.ack(),
-                        Err(error) => {
-                            eprintln!("bare loop: {error}");
-                            delivery.retry();
-                        }
+        let loops = tokio_stream(deliveries).for_each_concurrent(CALLS, |delivery: pulse::Delivery| {
+            let body = body.clone().unwrap_or_else(|| delivery.message.body.clone());
+            let scopes = &scopes;
+            async move {
+                match self.calls.create_task("bJjtJ_-IQg6szLKlrxfq7g", body, scopes, None).await {
+                    Ok(()) => delivery.ack(),
+                    Err(error) => {
+                        eprintln!("bare loop: {error}");
+                        delivery.retry();
                     }
                 }
-            })
-            .await;
-        Ok(())
+            }
+        });
+        loops.await;
+        anyhow::anyhow!("the bare loop has ended")
     }
 }
 

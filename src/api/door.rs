@@ -86,14 +86,7 @@ async fn admit(
         Some(schema) => {
             let body = parse(&parts.headers, &raw)?;
             info.set_payload(&body);
-            let problems = schemas::problems(schema, &body);
-            if !problems.is_empty() {
-                return Err(ApiError::problems(
-                    Code::InputValidationError,
-                    "the request is not valid",
-                    &problems,
-                ));
-            }
+            schemas::check_input(schema, &body)?;
             body
         }
     };

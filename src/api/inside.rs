@@ -77,14 +77,7 @@ impl Api {
                 let body: Value = serde_json::from_slice(&raw).map_err(|error| {
                     ApiError::new(Code::MalformedPayload, format!("this is not JSON: {error}"))
                 })?;
-                let problems = schemas::problems(schema, &body);
-                if !problems.is_empty() {
-                    return Err(ApiError::problems(
-                        Code::InputValidationError,
-                        "the request is not valid",
-                        &problems,
-                    ));
-                }
+                schemas::check_input(schema, &body)?;
                 body
             }
         };

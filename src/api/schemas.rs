@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 
 use serde_json::{Map, Value};
 
+use super::error::{ApiError, Code};
 use crate::hook::{HOOK_SCHEMA, Problem, Schema};
 
 /// The files, by name.
@@ -86,6 +87,14 @@ pub(super) fn replace_refs(schema: &Value, with: &dyn Fn(&str) -> Value) -> Valu
 /// What is wrong with a document; nothing if there is no schema by that name.
 pub(super) fn problems(name: &str, document: &Value) -> Vec<Problem> {
     SCHEMAS.get(name).map(|schema| schema.compiled.problems(document, "")).unwrap_or_default()
+}
+
+/// Refuses a request's body that is not of its schema, with all that is wrong with it.
+pub(super) fn check_input(name: &str, body: &Value) -> Result<(), ApiError> {
+    match problems(name, body) {
+        none if none.is_empty() => Ok(()),
+        some => Err(ApiError::problems(Code::InputValidationError, "the request is not valid", &some)),
+    }
 }
 
 /// The file by that name.

@@ -21,6 +21,8 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::Semaphore;
 use tower::ServiceExt as _;
 
+use crate::causes::with_causes;
+
 /// The longest wait that a `Retry-After` can ask for: a service that says "next week" is asked again sooner.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(15 * 60);
 
@@ -229,7 +231,7 @@ impl Service {
         let uri = Uri::from_parts(parts)
             .map_err(|error| CallError::Connection(format!("invalid target: {error}")))?;
         let stream = self.connector.clone().oneshot(uri).await;
-        Connection::open(stream.map_err(|error| CallError::Connection(chain(&*error)))?).await
+        Connection::open(stream.map_err(|error| CallError::Connection(with_causes(&*error)))?).await
     }
 }
 
@@ -252,21 +254,6 @@ fn shown(url: &str) -> String {
         Some((_, rest)) => format!("…@{rest}"),
         None => url.to_owned(),
     }
-}
-
-/// An error with its causes, which hyper's own text leaves out.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use lettre::transport::smtp::client::{Certificate, CertificateStore, Tls, TlsPar
 use lettre::{Address, AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
 
 use super::{Config, ConfigError, Mail, Mailer, SendError};
+use crate::causes::with_causes;
 
 /// One command of the conversation takes no longer.
 const COMMAND: Duration = Duration::from_secs(30);
@@ -144,9 +145,9 @@ impl Mailer for Smtp {
         match self.transport.send(message).await {
             Ok(_) => Ok(()),
             Err(error) if error.is_permanent() && !error.status().is_some_and(is_not_let_in) => {
-                Err(SendError::Refused(chain(&error)))
+                Err(SendError::Refused(with_causes(&error)))
             }
-            Err(error) => Err(SendError::Later(chain(&error))),
+            Err(error) => Err(SendError::Later(with_causes(&error))),
         }
     }
 
@@ -154,28 +155,13 @@ impl Mailer for Smtp {
         match self.transport.test_connection().await {
             Ok(true) => Ok(()),
             Ok(false) => Err("the mail server is there but not ready".to_owned()),
-            Err(error) => Err(chain(&error)),
+            Err(error) => Err(with_causes(&error)),
         }
     }
 }
 
 fn is_not_let_in(code: lettre::transport::smtp::response::Code) -> bool {
     NOT_LET_IN.contains(&u16::from(code))
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

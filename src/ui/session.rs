@@ -148,17 +148,7 @@ async fn ask(
     let signed = signer.sign("GET", TARGET, None);
     let authorization =
         signed.map_err(|_| AuthError::Failed("these credentials cannot be used".to_owned()))?;
-    let headers = HeaderMap::from_iter([(header::AUTHORIZATION, authorization)]);
-    let call = Call {
-        method: "GET",
-        target: TARGET,
-        host: HOST.0,
-        port: HOST.1,
-        headers: &headers,
-        body: b"",
-        source,
-    };
-    authenticator.authenticate(&call).await
+    authenticate(authenticator, &HeaderMap::from_iter([(header::AUTHORIZATION, authorization)]), source).await
 }
 
 /// Whoever does not say who they are.
@@ -166,16 +156,15 @@ pub(super) async fn nobody(
     authenticator: &Authenticator,
     source: Option<IpAddr>,
 ) -> Result<Identity, AuthError> {
-    let headers = HeaderMap::new();
-    let call = Call {
-        method: "GET",
-        target: TARGET,
-        host: HOST.0,
-        port: HOST.1,
-        headers: &headers,
-        body: b"",
-        source,
-    };
+    authenticate(authenticator, &HeaderMap::new(), source).await
+}
+
+async fn authenticate(
+    authenticator: &Authenticator,
+    headers: &HeaderMap,
+    source: Option<IpAddr>,
+) -> Result<Identity, AuthError> {
+    let call = Call { method: "GET", target: TARGET, host: HOST.0, port: HOST.1, headers, body: b"", source };
     authenticator.authenticate(&call).await
 }
 

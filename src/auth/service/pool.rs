@@ -18,7 +18,8 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::{Answer, CallError, chain};
+use super::{Answer, CallError};
+use crate::causes::with_causes;
 
 type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
 
@@ -109,7 +110,7 @@ async fn exchange(
 }
 
 fn broken(error: &dyn std::error::Error) -> CallError {
-    CallError::Connection(chain(error))
+    CallError::Connection(with_causes(error))
 }
 
 /// Connections that wait for their next call, the one that was used last at the end.

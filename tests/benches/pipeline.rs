@@ -23,6 +23,9 @@ use serde_json::json;
 use source::Source;
 use stub::Stub;
 
+/// A broker goes on moving messages about for some seconds after it has confirmed them. That belongs to no phase.
+const BROKER_RESTS: Duration = Duration::from_secs(5);
+
 /// Longer than any phase takes.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -53,6 +56,7 @@ async fn run() -> anyhow::Result<()> {
     router.stop().await?;
     let bare = Bare::prepare(&rabbit.url("/"), &stub).await?;
     source.publish(0..messages).await;
+    tokio::time::sleep(BROKER_RESTS).await;
     stub.reset();
     router.spawn()?;
     let drain = stub.rate(messages, PATIENCE).await;
@@ -78,12 +82,14 @@ async fn run() -> anyhow::Result<()> {
     println!("       bare loop   {bare_live:>8.0} tasks/s likewise");
 
     let rate = live / 2.0;
+    tokio::time::sleep(BROKER_RESTS).await;
     stub.reset();
     let latency = paced(&source, &stub, rate, seconds).await;
     let (p50, p99) = (percentile(&latency, 0.50), percentile(&latency, 0.99));
     let rss = Usage::of(router.id().unwrap_or_default()).peak_mb;
     router.stop().await?;
     let bare = Bare::prepare(&rabbit.url("/"), &stub).await?;
+    tokio::time::sleep(BROKER_RESTS).await;
     let latency = bare.paced(&stub, &source, rate, seconds).await?;
     bare.end().await?;
     println!(

@@ -1,5 +1,7 @@
 //! How fast pulse messages become tasks: real RabbitMQ, quorum queue, the real router as a process, a queue service stub on
-//! loopback that takes everything; beside it a bare loop with the same broker and client libraries.
+//! loopback that takes everything; beside it a bare loop with the same broker and client libraries: consume, PUT the same body, ack; no
+//! filter, template, record or event. A machine's speed changes from minute to minute, so the two drain in turn, three times; the last
+//! line has the round of the middle ratio.
 //!
 //!     cargo bench --bench pipeline
 //!
@@ -22,6 +24,18 @@ use measure::{Usage, percentile};
 use serde_json::json;
 use source::Source;
 use stub::Stub;
+
+/// The router and the bare loop drain so many queues each, in turn.
+const ROUNDS: usize = 3;
+
+struct Round {
+    /// Messages per second.
+    drain: f64,
+    /// Router CPU a message.
+    cpu_us: f64,
+    /// Of the bare loop's rate.
+    ratio: f64,
+}
 
 /// A broker goes on moving messages about for some seconds after it has confirmed them. That belongs to no phase.
 const BROKER_RESTS: Duration = Duration::from_secs(5);
@@ -54,22 +68,31 @@ async fn run() -> anyhow::Result<()> {
     stub.wait_for(1_000, PATIENCE).await;
 
     router.stop().await?;
-    let bare = Bare::prepare(&rabbit.url("/"), &stub).await?;
-    source.publish(0..messages).await;
-    tokio::time::sleep(BROKER_RESTS).await;
-    stub.reset();
-    router.spawn()?;
-    let drain = stub.rate(messages, PATIENCE).await;
-    // The start is not part of the draining, so its processor time is: an upper bound.
-    let usage = Usage::of(router.id().unwrap_or_default());
-    let cpu_us = usage.cpu.as_secs_f64() * 1e6 / messages as f64;
-    router.stop().await?;
-    let bare_drain = bare.drain(&stub, messages).await?;
-    println!("  drain            {drain:>8.0} messages/s   router CPU {cpu_us:.1} µs a message");
-    println!(
-        "       bare loop   {bare_drain:>8.0} messages/s: consume, PUT the same body, ack; no filter, template, record or event"
-    );
+    let mut rounds = Vec::with_capacity(ROUNDS);
+    for _ in 0..ROUNDS {
+        let bare = Bare::prepare(&rabbit.url("/"), &stub).await?;
+        source.publish(0..messages).await;
+        tokio::time::sleep(BROKER_RESTS).await;
+        stub.reset();
+        router.spawn()?;
+        let drain = stub.rate(messages, PATIENCE).await;
+        // The start is not part of the draining, so its processor time is: an upper bound.
+        let usage = Usage::of(router.id().unwrap_or_default());
+        let cpu_us = usage.cpu.as_secs_f64() * 1e6 / messages as f64;
+        router.stop().await?;
+        let bare_drain = bare.drain(&stub, messages).await?;
+        bare.end().await?;
+        println!("  drain            {drain:>8.0} messages/s   router CPU {cpu_us:.1} µs a message");
+        println!(
+            "       bare loop   {bare_drain:>8.0} messages/s, of which the router makes {:.2}",
+            drain / bare_drain
+        );
+        rounds.push(Round { drain, cpu_us, ratio: drain / bare_drain });
+    }
+    rounds.sort_by(|one, other| one.ratio.total_cmp(&other.ratio));
+    let Round { drain, cpu_us, ratio } = rounds[ROUNDS / 2];
 
+    let bare = Bare::prepare(&rabbit.url("/"), &stub).await?;
     // Its queue would fill in the router's time, and the other way round: each has its turn alone.
     let bare_live = bare.live(&stub, &source, seconds).await?;
     bare.end().await?;
@@ -102,8 +125,7 @@ async fn run() -> anyhow::Result<()> {
     );
     println!("  router memory    {rss:.0} MB at its peak");
     println!(
-        "drain={drain:.0} live={live:.0} ratio={:.2} cpu_us={cpu_us:.1} p50_ms={p50:.2} p99_ms={p99:.2} rss_mb={rss:.0}",
-        drain / bare_drain
+        "drain={drain:.0} live={live:.0} ratio={ratio:.2} cpu_us={cpu_us:.1} p50_ms={p50:.2} p99_ms={p99:.2} rss_mb={rss:.0}"
     );
     Ok(())
 }

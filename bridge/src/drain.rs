@@ -1,7 +1,9 @@
-//! Empties the spool when the broker is back: each source's events one after another, in order, confirmed; sources beside
-//! each other. Also lets go of what coalescing held back, once its time has come.
+//! Empties the spool when the broker is back: each source's events in order, confirmed; sources beside each other. Also lets
+//! go of what coalescing held back, once its time has come.
 //!
-//! One at a time per source, since a lost connection in the middle of a pipeline would put the later before the earlier.
+//! Events leave in groups, on one channel, which keeps their order: an hour's events shall not take another hour to come out, one
+//! confirm after the other. After a failure they go one at a time until all is well again, so that what the broker does
+//! not take holds up what comes after it; only those of its own group may be there already.
 //!
 //! A refusal is hardly ever the message's fault: the exchange is missing, or a right. Such an event waits like one that
 //! meets no broker. Only when it is refused again and again while the broker takes the next one is it set aside, so that
@@ -83,11 +85,14 @@ pub async fn run(spool: Arc<Spool>, publisher: Arc<Publisher>, now: Now, stop: C
     while workers.join_next().await.is_some() {}
 }
 
-/// An event that the broker refuses, and how often it has.
+/// An event that the broker refuses.
 #[derive(Default)]
 struct Refused {
     id: i64,
+    /// How often it has.
     times: u32,
+    /// It took others of the same group.
+    alone: bool,
 }
 
 /// Publishes a source's events until none is left.
@@ -96,12 +101,18 @@ async fn drain(spool: &Spool, publisher: &Publisher, source: &str) {
     let mut pause = PAUSE.0;
     let mut published = 0_u64;
     let mut refused = Refused::default();
+    let mut careful = false;
     while spool.holds(source) {
         // An error means that the transport is gone for good; the process is stopping.
         if status.wait_for(|status| *status == Status::Up).await.is_err() {
             return;
         }
-        match drain_batch(spool, publisher, source, &mut refused).await {
+        let drained = match careful {
+            false => drain_together(spool, publisher, source, &mut refused).await,
+            true => drain_singly(spool, publisher, source, &mut refused).await,
+        };
+        careful = drained.is_err();
+        match drained {
             Ok(0) => tokio::time::sleep(PAUSE.0).await,
             Ok(events) => {
                 published += events;
@@ -117,49 +128,87 @@ async fn drain(spool: &Spool, publisher: &Publisher, source: &str) {
     info!(source, published, "the spool has no more events of this source");
 }
 
-/// Publishes some events in order; those before a failure are forgotten all the same.
-async fn drain_batch(
+/// Publishes some events together; those that the broker took are forgotten.
+async fn drain_together(
     spool: &Spool,
     publisher: &Publisher,
     source: &str,
     refused: &mut Refused,
 ) -> Result<u64, String> {
-    let text = |error: SpoolError| error.to_string();
+    let batch = spool.oldest(source, BATCH).await.map_err(text)?;
+    let messages = batch.iter().map(|stored| stored.message.clone()).collect();
+    let mut published = Vec::with_capacity(batch.len());
+    let mut failure = None;
+    for (stored, answer) in batch.into_iter().zip(publisher.publish_all_patiently(messages).await) {
+        match answer {
+            Ok(()) => published.push(stored.id),
+            Err(error) => drop(failure.get_or_insert((stored.id, error))),
+        }
+    }
+    if let Some((id, NotPublished::Refused(_))) = failure {
+        *refused = Refused { id, times: 1, alone: !published.is_empty() };
+    }
+    forget(spool, source, published, failure.map(|(_, error)| error.reason())).await
+}
+
+/// Publishes some events one after the other; those before a failure are forgotten all the same.
+async fn drain_singly(
+    spool: &Spool,
+    publisher: &Publisher,
+    source: &str,
+    refused: &mut Refused,
+) -> Result<u64, String> {
     let batch = spool.oldest(source, BATCH).await.map_err(text)?;
     let mut published = Vec::with_capacity(batch.len());
     let mut failure = None;
     let mut left = batch.into_iter();
     while let Some(stored) = left.next() {
-        let reason = match publisher.publish_patiently(&stored.message).await {
+        let error = match publisher.publish_patiently(&stored.message).await {
             Ok(_) => {
                 published.push(stored.id);
                 continue;
             }
-            Err(NotPublished::Unavailable(reason)) => reason,
-            Err(NotPublished::Refused(reason)) => {
-                let before = if refused.id == stored.id { refused.times } else { 0 };
-                *refused = Refused { id: stored.id, times: before + 1 };
-                if refused.times >= REFUSALS
-                    && let Some(next) = left.next()
+            Err(error) => error,
+        };
+        if matches!(error, NotPublished::Refused(_)) {
+            if refused.id != stored.id {
+                *refused = Refused { id: stored.id, ..Refused::default() };
+            }
+            refused.times += 1;
+            if refused.times >= REFUSALS && !refused.alone {
+                // Whose fault is it?
+                if let Some(next) = left.next()
                     && publisher.publish_patiently(&next.message).await.is_ok()
                 {
-                    let id = stored.message.properties.message_id.as_deref().unwrap_or_default();
-                    error!(
-                        source,
-                        message_id = id,
-                        reason,
-                        "the broker takes the next event and not this one; it is set aside"
-                    );
                     published.push(next.id);
-                    spool.refuse(source, stored.id, reason).await.map_err(text)?;
-                    continue;
+                    refused.alone = true;
                 }
-                reason
             }
-        };
-        failure = Some(reason);
+            if refused.times >= REFUSALS && refused.alone {
+                let (id, reason) = (stored.message.properties.message_id.as_deref(), error.reason());
+                error!(
+                    source,
+                    message_id = id.unwrap_or_default(),
+                    reason,
+                    "the broker takes other events and not this one; it is set aside"
+                );
+                spool.refuse(source, stored.id, reason).await.map_err(text)?;
+                continue;
+            }
+        }
+        failure = Some(error.reason());
         break;
     }
+    forget(spool, source, published, failure).await
+}
+
+/// Answers how many were published, or why others were not.
+async fn forget(
+    spool: &Spool,
+    source: &str,
+    published: Vec<i64>,
+    failure: Option<String>,
+) -> Result<u64, String> {
     let events = published.len() as u64;
     spool.remove(source, published).await.map_err(text)?;
     metrics::counter!("pulsehook_bridge_unspooled_total", "source" => source.to_owned()).increment(events);
@@ -167,4 +216,8 @@ async fn drain_batch(
         None => Ok(events),
         Some(reason) => Err(reason),
     }
+}
+
+fn text(error: SpoolError) -> String {
+    error.to_string()
 }

@@ -26,6 +26,24 @@ pub enum NotPublished {
     Refused(String),
 }
 
+impl NotPublished {
+    /// What the broker, or the way to it, said.
+    pub fn reason(self) -> String {
+        match self {
+            Self::Unavailable(reason) | Self::Refused(reason) => reason,
+        }
+    }
+}
+
+impl From<PublishError> for NotPublished {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::Unavailable(reason) => Self::Unavailable(reason),
+            PublishError::Refused(reason) => Self::Refused(reason),
+        }
+    }
+}
+
 impl Publisher {
     /// Publishes through `transport` and waits at most `timeout` for each confirm.
     pub fn new(transport: Arc<dyn Transport>, timeout: Duration) -> Self {
@@ -48,6 +66,23 @@ impl Publisher {
         self.publish_within(message, PATIENCE.max(self.timeout)).await
     }
 
+    /// The same for many, which share the way: they arrive in this order. Answers in this order, too.
+    pub async fn publish_all_patiently(&self, messages: Vec<Message>) -> Vec<Result<(), NotPublished>> {
+        let (count, patience) = (messages.len(), PATIENCE.max(self.timeout));
+        let all = |reason: String| vec![Err(NotPublished::Unavailable(reason)); count];
+        let status = self.transport.status().borrow().clone();
+        if let Status::Down { reason } = status {
+            return all(reason);
+        }
+        match tokio::time::timeout(patience, self.transport.publish_all(messages)).await {
+            Ok(answers) => {
+                pulse::crash::point("bridge.confirmed");
+                answers.into_iter().map(|answer| Ok(answer.map(drop)?)).collect()
+            }
+            Err(_) => all(format!("no confirm within {patience:?}")),
+        }
+    }
+
     /// Whether the broker can be reached, from now on.
     pub fn status(&self) -> watch::Receiver<Status> {
         self.transport.status()
@@ -65,8 +100,7 @@ impl Publisher {
                 pulse::crash::point("bridge.confirmed");
                 Ok(published.routed)
             }
-            Ok(Err(PublishError::Unavailable(reason))) => Err(NotPublished::Unavailable(reason)),
-            Ok(Err(PublishError::Refused(reason))) => Err(NotPublished::Refused(reason)),
+            Ok(Err(error)) => Err(error.into()),
             Err(_) => Err(NotPublished::Unavailable(format!("no confirm within {timeout:?}"))),
         }
     }

@@ -28,6 +28,9 @@ use stub::Stub;
 /// The router and the bare loop drain so many queues each, in turn.
 const ROUNDS: usize = 3;
 
+/// Messages per second that keep nobody busy.
+const LIGHT: f64 = 200.0;
+
 struct Round {
     /// Messages per second.
     drain: f64,
@@ -35,6 +38,25 @@ struct Round {
     cpu_us: f64,
     /// Of the bare loop's rate.
     ratio: f64,
+}
+
+/// In milliseconds.
+struct Latency {
+    p50: f64,
+    p99: f64,
+}
+
+impl Latency {
+    /// Of sorted values.
+    fn of(sorted: &[f64]) -> Self {
+        Self { p50: percentile(sorted, 0.50), p99: percentile(sorted, 0.99) }
+    }
+}
+
+impl std::fmt::Display for Latency {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "p50 {:.2} ms, p99 {:.2} ms", self.p50, self.p99)
+    }
 }
 
 /// A broker goes on moving messages about for some seconds after it has confirmed them. That belongs to no phase.
@@ -104,25 +126,24 @@ async fn run() -> anyhow::Result<()> {
     println!("  live             {live:>8.0} tasks/s while {ingested:.0} messages/s are published");
     println!("       bare loop   {bare_live:>8.0} tasks/s likewise");
 
-    let rate = live / 2.0;
-    tokio::time::sleep(BROKER_RESTS).await;
-    stub.reset();
-    let latency = paced(&source, &stub, rate, seconds).await;
-    let (p50, p99) = (percentile(&latency, 0.50), percentile(&latency, 0.99));
+    let rates = [live / 2.0, LIGHT];
+    let mut latencies = Vec::new();
+    for rate in rates {
+        tokio::time::sleep(BROKER_RESTS).await;
+        stub.reset();
+        latencies.push(Latency::of(&paced(&source, &stub, rate, seconds).await));
+    }
     let rss = Usage::of(router.id().unwrap_or_default()).peak_mb;
     router.stop().await?;
     let bare = Bare::prepare(&rabbit.url("/"), &stub).await?;
-    tokio::time::sleep(BROKER_RESTS).await;
-    let latency = bare.paced(&stub, &source, rate, seconds).await?;
+    for (rate, router) in rates.into_iter().zip(&latencies) {
+        tokio::time::sleep(BROKER_RESTS).await;
+        let bare = Latency::of(&bare.paced(&stub, &source, rate, seconds).await?);
+        println!("  latency          {router} at {rate:.0} messages/s (published to createTask arrived)");
+        println!("       bare loop   {bare} likewise");
+    }
     bare.end().await?;
-    println!(
-        "  latency          p50 {p50:.2} ms, p99 {p99:.2} ms at {rate:.0} messages/s (published to createTask arrived)"
-    );
-    println!(
-        "       bare loop   p50 {:.2} ms, p99 {:.2} ms likewise",
-        percentile(&latency, 0.50),
-        percentile(&latency, 0.99)
-    );
+    let Latency { p50, p99 } = latencies[0];
     println!("  router memory    {rss:.0} MB at its peak");
     println!(
         "drain={drain:.0} live={live:.0} ratio={ratio:.2} cpu_us={cpu_us:.1} p50_ms={p50:.2} p99_ms={p99:.2} rss_mb={rss:.0}"

@@ -77,6 +77,22 @@ async fn events_are_spooled_while_the_broker_is_away_and_published_in_order_befo
 }
 
 #[tokio::test]
+async fn what_was_spooled_comes_out_in_groups_and_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let (bridge, broker) = bridge(&with_spool(&folder, ""));
+    broker.down();
+    for number in 0..300 {
+        assert_eq!(send_number(&bridge, "ci", number).await, 202);
+    }
+    broker.up();
+    bridge.start().await.unwrap();
+    emptied(&bridge).await;
+    assert_eq!(numbers(&broker, "ci"), (0..300).collect::<Vec<_>>());
+    assert!(broker.most_unconfirmed.load(Ordering::SeqCst) > 10, "one after the other takes too long");
+    bridge.stop().await;
+}
+
+#[tokio::test]
 async fn a_broker_that_does_not_confirm_in_time_is_away() {
     let folder = tempfile::tempdir().unwrap();
     let (bridge, broker) = bridge(&with_spool(&folder, ""));

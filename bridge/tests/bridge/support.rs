@@ -39,6 +39,9 @@ pub struct Broker {
     pub poison: Mutex<Option<&'static str>>,
     /// Publishes fail although the status is up.
     pub failing: AtomicBool,
+    /// Messages that wait for their confirms, and the most that ever did.
+    unconfirmed: AtomicU64,
+    pub most_unconfirmed: AtomicU64,
 }
 
 impl Broker {
@@ -53,6 +56,8 @@ impl Broker {
             refusals: AtomicU64::new(0),
             poison: Mutex::new(None),
             failing: AtomicBool::new(false),
+            unconfirmed: AtomicU64::new(0),
+            most_unconfirmed: AtomicU64::new(0),
         })
     }
 
@@ -109,6 +114,10 @@ impl Transport for Broker {
             valid("webhook-headers", &serde_json::to_value(&properties.headers).unwrap());
         }
         self.messages.send_modify(|messages| messages.push(message.clone()));
+        let unconfirmed = self.unconfirmed.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most_unconfirmed.fetch_max(unconfirmed, Ordering::SeqCst);
+        tokio::task::yield_now().await;
+        self.unconfirmed.fetch_sub(1, Ordering::SeqCst);
         Ok(Published { routed: !self.unrouted.load(Ordering::SeqCst) })
     }
 

@@ -389,6 +389,7 @@ impl Router {
     pub async fn stop(&self) {
         self.inner.stop.cancel();
         self.inner.submitter_closed().await;
+        self.inner.remember_published().await;
     }
 }
 

@@ -5,7 +5,7 @@
 //! over in memory as fires end; what was not, or no longer is there, is read from the store.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -47,12 +47,22 @@ pub(super) struct Events {
     in_store: AtomicBool,
     /// By sequence number, ascending.
     ready: Mutex<VecDeque<(i64, Message)>>,
+    /// The sequence number up to which all are published.
+    published: AtomicI64,
+    /// The same, as the store has it.
+    watermark: AtomicI64,
 }
 
 impl Default for Events {
     fn default() -> Self {
-        // What had ended before the start.
-        Self { wake: Notify::new(), in_store: AtomicBool::new(true), ready: Mutex::default() }
+        Self {
+            wake: Notify::new(),
+            // What had ended before the start.
+            in_store: AtomicBool::new(true),
+            ready: Mutex::default(),
+            published: AtomicI64::new(0),
+            watermark: AtomicI64::new(0),
+        }
     }
 }
 
@@ -124,7 +134,9 @@ impl Inner {
                 }
             }
         };
-        let (mut stored, mut stored_at) = (published, Instant::now());
+        self.events.published.store(published, Ordering::Release);
+        self.events.watermark.store(published, Ordering::Release);
+        let mut remember_at = Instant::now() + WATERMARK_EVERY;
         loop {
             let mut idle = false;
             let (events, last) = match self.events.after(published) {
@@ -159,15 +171,32 @@ impl Inner {
                 pulse::crash::point("router.published");
             }
             published = last;
-            if published != stored && (idle || stored_at.elapsed() >= WATERMARK_EVERY) {
-                if let Err(error) = self.store.set_published_watermark(published).await {
-                    tracing::error!(%error, "cannot store up to where fire events were published");
-                }
-                (stored, stored_at) = (published, Instant::now());
+            self.events.published.store(published, Ordering::Release);
+            if Instant::now() >= remember_at {
+                self.remember_published().await;
+                remember_at = Instant::now() + WATERMARK_EVERY;
             }
             if idle {
-                self.events.wake.notified().await;
+                let wake = self.events.wake.notified();
+                if self.events.watermark.load(Ordering::Acquire) == published {
+                    wake.await;
+                } else {
+                    // Either way there is something to do.
+                    let _ = tokio::time::timeout_at(remember_at, wake).await;
+                }
             }
+        }
+    }
+
+    /// Stores up to where events are published, unless that is what is stored.
+    pub(super) async fn remember_published(&self) {
+        let published = self.events.published.load(Ordering::Acquire);
+        if self.events.watermark.load(Ordering::Acquire) == published {
+            return;
+        }
+        match self.store.set_published_watermark(published).await {
+            Ok(()) => self.events.watermark.store(published, Ordering::Release),
+            Err(error) => tracing::error!(%error, "cannot store up to where fire events were published"),
         }
     }
 

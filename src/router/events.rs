@@ -22,6 +22,9 @@ use crate::store::{FireState, FireSummary};
 /// Events that are published at a time.
 const AT_ONCE: usize = 500;
 
+/// Fewer than that follow each other no faster than this: many events in one go cost the broker and us less.
+const PACE: Duration = Duration::from_millis(20);
+
 /// Events that wait in memory; further ones are read from the store.
 const WAITING: usize = 4_096;
 
@@ -137,7 +140,9 @@ impl Inner {
         self.events.published.store(published, Ordering::Release);
         self.events.watermark.store(published, Ordering::Release);
         let mut remember_at = Instant::now() + WATERMARK_EVERY;
+        let mut next = Instant::now();
         loop {
+            tokio::time::sleep_until(next).await;
             let mut idle = false;
             let (events, last) = match self.events.after(published) {
                 Next::Ready(events, last) => (events, last),
@@ -162,6 +167,9 @@ impl Inner {
                 }
             };
             if !events.is_empty() {
+                if events.len() < AT_ONCE {
+                    next = Instant::now() + PACE;
+                }
                 if !self.publish_all(events).await {
                     // The same again, from the store.
                     self.events.in_store.store(true, Ordering::Release);

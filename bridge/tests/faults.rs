@@ -77,10 +77,17 @@ async fn the_bridge() {
     axum::serve(listener, bridge.routes()).await.unwrap();
 }
 
+/// An event that was answered 2xx.
+struct Accepted {
+    id: String,
+    /// What to look at if it does not arrive.
+    answer: serde_json::Value,
+}
+
 /// Sends one source's events one after another, each until it is answered 2xx.
-async fn send_all(url: String, source: u64, events: u64, sent: Arc<AtomicU64>) -> Vec<String> {
+async fn send_all(url: String, source: u64, events: u64, sent: Arc<AtomicU64>) -> Vec<Accepted> {
     let http = Http::default();
-    let mut ids = Vec::new();
+    let mut accepted = Vec::new();
     for number in 0..events {
         let body = format!("{{\"n\":{number},\"source\":{source}}}");
         let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, SECRET.as_bytes());
@@ -94,7 +101,8 @@ async fn send_all(url: String, source: u64, events: u64, sent: Arc<AtomicU64>) -
         loop {
             match http.call("POST", &format!("{url}/webhooks/s{source}"), &headers, body.clone()).await {
                 Ok(answer) if answer.status.is_success() => {
-                    ids.push(answer.json()["messageId"].as_str().unwrap().to_owned());
+                    let answer = answer.json();
+                    accepted.push(Accepted { id: answer["messageId"].as_str().unwrap().to_owned(), answer });
                     break;
                 }
                 Ok(answer) if answer.status.as_u16() < 500 && answer.status.as_u16() != 429 => {
@@ -105,7 +113,7 @@ async fn send_all(url: String, source: u64, events: u64, sent: Arc<AtomicU64>) -
         }
         sent.fetch_add(1, Ordering::SeqCst);
     }
-    ids
+    accepted
 }
 
 /// Collects what arrives: ids in the order of their first arrival.
@@ -190,17 +198,27 @@ async fn every_accepted_event_arrives_once_and_in_order() {
     rabbit.kill9().unwrap();
     rabbit.restart().await.unwrap();
 
-    let accepted: HashMap<u64, Vec<String>> = senders.join_all().await.into_iter().collect();
+    let accepted: HashMap<u64, Vec<Accepted>> = senders.join_all().await.into_iter().collect();
     let total = accepted.values().map(Vec::len).sum::<usize>();
     let mut arrived: HashMap<u64, Vec<String>> = HashMap::new();
-    for _ in 0..total {
-        let (id, source) =
-            tokio::time::timeout(DEADLINE, arrivals.recv()).await.expect("not all arrived").unwrap();
+    for number in 0..total {
+        let Ok(arrival) = tokio::time::timeout(DEADLINE, arrivals.recv()).await else {
+            let all: HashSet<&String> = arrived.values().flatten().collect();
+            let missing = accepted.values().flatten().filter(|event| !all.contains(&event.id));
+            let answers: Vec<&serde_json::Value> = missing.map(|event| &event.answer).take(20).collect();
+            let status = Http::default().call("GET", &format!("http://{listen}/__status__"), &[], "").await;
+            let status = status.map(|answer| answer.json());
+            panic!("{number} of {total} arrived; of the missing: {answers:#?}; the bridge: {status:#?}");
+        };
+        let (id, source) = arrival.unwrap();
         arrived.entry(source).or_default().push(id);
     }
     drop(process);
-    for (source, ids) in accepted {
-        assert_eq!(arrived[&source].len(), ids.len(), "source {source}");
-        assert!(arrived[&source] == ids, "source {source}: not in order");
+    for (source, events) in accepted {
+        let ids: Vec<&String> = events.iter().map(|event| &event.id).collect();
+        let arrived: Vec<&String> = arrived[&source].iter().collect();
+        assert_eq!(arrived.len(), ids.len(), "source {source}");
+        let at = ids.iter().zip(&arrived).position(|(accepted, arrived)| accepted != arrived);
+        assert!(at.is_none(), "source {source}: not in order from event {at:?} on");
     }
 }

@@ -42,7 +42,7 @@ use crate::transport::{
 };
 use health::Health;
 use keeper::{Command, Keeper};
-use lane::{Answer, Job, Reply};
+use lane::{Answer, Group, Job, Reply};
 use publisher::{MAX_OUTSTANDING, Publisher};
 use target::Target;
 
@@ -200,18 +200,19 @@ impl Transport for Amqp {
 
     async fn publish_all(&self, messages: Vec<Message>) -> Vec<Answer> {
         let mut answers: Vec<Option<Answer>> = messages.iter().map(|_| None).collect();
-        let (reply, mut replies) = mpsc::unbounded_channel();
+        let (sender, mut replies) = mpsc::unbounded_channel();
+        let group = Group { answers: sender, broken: Arc::default() };
         let hand_over = async {
             // Ends with the last message, so that the replies end with the last answer.
-            let reply = reply;
+            let group = group;
             for (place, message) in messages.into_iter().enumerate() {
                 let handed_over = match (message.check(), self.health.blocked()) {
                     (Err(reason), _) => Err(PublishError::Refused(reason)),
                     (_, Some(reason)) => Err(PublishError::Unavailable(reason)),
-                    _ => self.hand_over(message, false, Reply::OneOfMany(place, reply.clone())).await,
+                    _ => self.hand_over(message, false, Reply::OneOfMany(place, group.clone())).await,
                 };
                 if let Err(error) = handed_over {
-                    let _ = reply.send((place, Err(error)));
+                    group.answer(place, Err(error));
                 }
             }
         };

@@ -237,6 +237,9 @@ pub trait Transport: Send + Sync + 'static {
     async fn publish(&self, message: &Message, mandatory: bool) -> Result<Published, PublishError>;
 
     /// Publishes many messages, none of them mandatory, as [`publish`](Self::publish) does one, for less; answers in their order.
+    ///
+    /// They keep their order, also where those that were `Unavailable` are published again: after the first of these none sets
+    /// out. Only after one that was `Refused` others may be there already.
     async fn publish_all(&self, messages: Vec<Message>) -> Vec<Result<Published, PublishError>> {
         futures_util::future::join_all(messages.iter().map(|message| self.publish(message, false))).await
     }

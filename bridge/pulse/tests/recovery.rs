@@ -33,7 +33,7 @@ macro_rules! run_all {
 async fn on_a_broker_that_stays() {
     bench::watch_logs();
     run_all!(
-        losses::connections_closed_by_an_operator, losses::topology_connection_closed, losses::cut_while_publishing, losses::silent_peer,
+        losses::connections_closed_by_an_operator, losses::topology_connection_closed, losses::cut_while_publishing, losses::cut_while_publishing_together, losses::silent_peer,
         traps::queue_deleted_under_a_consumer, traps::text_that_is_not_utf8, traps::exchange_deleted,
         traps::foreign_exchange_made_again,
         traps::late_confirms, traps::tls_with_prompt_confirms,

@@ -25,8 +25,10 @@ const START_DEADLINE: Duration = Duration::from_secs(90);
 /// A node that does not stop on request in this time is killed.
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
 
-/// Erlang's distribution port lies so far above the AMQP port.
-const DISTRIBUTION_OFFSET: u16 = 20_000;
+/// AMQP ports are taken from here on, and Erlang's distribution ports as many above: both below the range from which the
+/// system gives out ports, or a connection of anybody's could have one of them when a node starts again.
+const FIRST_PORT: u16 = 11_000;
+const DISTRIBUTION_OFFSET: u16 = 10_000;
 
 /// Waits for the end of the process or of the node, whichever is first.
 const WATCH: &str = r#"
@@ -270,8 +272,7 @@ impl Drop for Rabbit {
 fn free_ports() -> anyhow::Result<u16> {
     for _ in 0..100 {
         let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
-        // Below the range from which the system gives out ports, and with room for the distribution port above.
-        let port = 11_000 + port % 20_000;
+        let port = FIRST_PORT + port % DISTRIBUTION_OFFSET;
         let free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
         if free(port) && free(port + DISTRIBUTION_OFFSET) {
             return Ok(port);

@@ -1,6 +1,8 @@
 //! A channel for publishing, with its unconfirmed messages.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use amqprs::channel::{BasicPublishArguments, ConfirmSelectArguments};
@@ -27,24 +29,47 @@ pub(super) type Answer = Result<Published, PublishError>;
 /// To whom that is told.
 pub(super) enum Reply {
     One(oneshot::Sender<Answer>),
-    /// The message's place among those that were published together.
-    OneOfMany(usize, mpsc::UnboundedSender<(usize, Answer)>),
+    /// The message's place in its group.
+    OneOfMany(usize, Group),
+}
+
+/// Messages that are published together, in their order.
+#[derive(Clone)]
+pub(super) struct Group {
+    pub answers: mpsc::UnboundedSender<(usize, Answer)>,
+    /// The broker was away for one of them: the others do not set out any more, or they would overtake it when it is published again.
+    pub broken: Arc<AtomicBool>,
+}
+
+impl Group {
+    pub fn answer(&self, place: usize, answer: Answer) {
+        if let Err(PublishError::Unavailable(_)) = answer {
+            self.broken.store(true, Ordering::Release);
+        }
+        // Whoever waited may have given up: then the answer interests nobody.
+        let _ = self.answers.send((place, answer));
+    }
 }
 
 impl Job {
     pub fn answer(self, answer: Answer) {
-        // Whoever waited may have given up: then the answer interests nobody.
         match self.reply {
+            // The same holds here.
             Reply::One(reply) => drop(reply.send(answer)),
-            Reply::OneOfMany(place, reply) => drop(reply.send((place, answer))),
+            Reply::OneOfMany(place, group) => group.answer(place, answer),
         }
     }
 
     fn is_given_up(&self) -> bool {
         match &self.reply {
             Reply::One(reply) => reply.is_closed(),
-            Reply::OneOfMany(_, reply) => reply.is_closed(),
+            Reply::OneOfMany(_, group) => group.answers.is_closed(),
         }
+    }
+
+    /// An earlier message of its group was not taken.
+    fn comes_too_late(&self) -> bool {
+        matches!(&self.reply, Reply::OneOfMany(_, group) if group.broken.load(Ordering::Acquire))
     }
 }
 
@@ -119,10 +144,15 @@ impl Lane {
         self.pending.iter().flatten().next().map(|pending| pending.since)
     }
 
-    /// Publishes. A message that amqprs cannot take is refused, one whose caller has given up is dropped.
+    /// Publishes. A message that amqprs cannot take is refused, one whose caller has given up is dropped, and one that
+    /// would overtake another of its group is not published.
     pub async fn publish(&mut self, job: Job) {
         if job.is_given_up() {
             return;
+        }
+        if job.comes_too_late() {
+            let reason = "the broker was away for an earlier message of its group";
+            return job.answer(Err(PublishError::Unavailable(reason.into())));
         }
         let message = &job.message;
         let properties = match convert::to_amqp(&message.properties, message.properties.message_id.as_deref())

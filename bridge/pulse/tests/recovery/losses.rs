@@ -87,6 +87,54 @@ pub async fn cut_while_publishing(rabbit: Arc<Rabbit>) {
     transport.close().await;
 }
 
+/// What is published together keeps its order where the connection breaks in the middle, if what was not taken is published
+/// again: nothing sets out after a message that did not.
+pub async fn cut_while_publishing_together(rabbit: Arc<Rabbit>) {
+    const GROUPS: usize = 20;
+    const MESSAGES: usize = 1500;
+    let proxy = Proxy::start(rabbit.address()).await.unwrap();
+    let url = rabbit.url("/").replace(&rabbit.address().to_string(), &proxy.address().to_string());
+    let transport = connect(&url);
+    let mut deliveries = stand(&*transport, "together", 200).await;
+    let (mut seen, mut number, mut broken) = (HashSet::new(), 0, 0);
+    for group in 0..GROUPS {
+        let mut left: Vec<usize> = (group * MESSAGES..(group + 1) * MESSAGES).collect();
+        let cut = async {
+            tokio::time::sleep(Duration::from_millis(group as u64)).await;
+            proxy.cut();
+        };
+        let publish = async {
+            while !left.is_empty() {
+                let messages = left.iter().map(|number| message("together", &number.to_string())).collect();
+                let answers = transport.publish_all(messages).await;
+                let mut answers = answers.iter();
+                let before = left.len();
+                left.retain(|_| answers.next().unwrap().is_err());
+                if (1..before).contains(&left.len()) {
+                    broken += 1;
+                }
+                if !left.is_empty() {
+                    up(&*transport).await;
+                }
+            }
+        };
+        let receive = async {
+            while number < (group + 1) * MESSAGES {
+                let delivery = next(&mut deliveries).await;
+                let key: usize = delivery.message.routing_key.parse().unwrap();
+                delivery.ack();
+                if seen.insert(key) {
+                    assert_eq!(key, number, "out of order");
+                    number += 1;
+                }
+            }
+        };
+        tokio::join!(cut, publish, receive);
+    }
+    assert!(broken > 0, "no group was broken in the middle");
+    transport.close().await;
+}
+
 /// A peer that is half there: the connection stands and carries nothing.
 pub async fn silent_peer(rabbit: Arc<Rabbit>) {
     let proxy = Proxy::start(rabbit.address()).await.unwrap();

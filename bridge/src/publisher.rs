@@ -3,11 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pulse::{Message, PublishError, Status, Transport};
+use pulse::{Message, PublishError, Published, Status, Transport};
 use tokio::sync::watch;
 
 /// How long a message that is safe already may wait for its confirm.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A broker may come back without the queues that stood before, and whoever declared them is back a little later than we: what no
+/// queue takes so soon after its return waits. Longer than the pause between two attempts to connect, and than many
+/// declarations.
+const GRACE: Duration = Duration::from_secs(30);
 
 /// Publishes with the bridge's deadline.
 pub struct Publisher {
@@ -67,6 +72,9 @@ impl Publisher {
     }
 
     /// The same for many, which share the way: they arrive in this order. Answers in this order, too.
+    ///
+    /// # Errors
+    /// See [`NotPublished`], for each.
     pub async fn publish_all_patiently(&self, messages: Vec<Message>) -> Vec<Result<(), NotPublished>> {
         let (count, patience) = (messages.len(), PATIENCE.max(self.timeout));
         let all = |reason: String| vec![Err(NotPublished::Unavailable(reason)); count];
@@ -74,10 +82,10 @@ impl Publisher {
         if let Status::Down { reason } = status {
             return all(reason);
         }
-        match tokio::time::timeout(patience, self.transport.publish_all(messages)).await {
+        match tokio::time::timeout(patience, self.transport.publish_all(messages, true)).await {
             Ok(answers) => {
                 pulse::crash::point("bridge.confirmed");
-                answers.into_iter().map(|answer| Ok(answer.map(drop)?)).collect()
+                answers.into_iter().map(|answer| self.taken(answer?).map(drop)).collect()
             }
             Err(_) => all(format!("no confirm within {patience:?}")),
         }
@@ -86,6 +94,16 @@ impl Publisher {
     /// Whether the broker can be reached, from now on.
     pub fn status(&self) -> watch::Receiver<Status> {
         self.transport.status()
+    }
+
+    /// Whether some queue took it, or why it waits for one.
+    fn taken(&self, published: Published) -> Result<bool, NotPublished> {
+        let early = self.transport.returned().is_some_and(|returned| returned.elapsed() < GRACE);
+        if early && !published.routed {
+            let reason = "no queue took it, and the broker is back only just now: its queues may be about to be declared again";
+            return Err(NotPublished::Unavailable(reason.to_owned()));
+        }
+        Ok(published.routed)
     }
 
     async fn publish_within(&self, message: &Message, timeout: Duration) -> Result<bool, NotPublished> {
@@ -98,7 +116,7 @@ impl Publisher {
         match tokio::time::timeout(timeout, self.transport.publish(message, true)).await {
             Ok(Ok(published)) => {
                 pulse::crash::point("bridge.confirmed");
-                Ok(published.routed)
+                self.taken(published)
             }
             Ok(Err(error)) => Err(error.into()),
             Err(_) => Err(NotPublished::Unavailable(format!("no confirm within {timeout:?}"))),

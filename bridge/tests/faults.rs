@@ -8,13 +8,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use harness::{Http, Rabbit, eventually, free_port};
+use harness::{Http, Proxy, Rabbit, eventually, free_port};
 use pulse::{Binding, QueueKind, QueueSpec, Transport};
 use tokio::sync::mpsc;
 
@@ -58,22 +59,25 @@ fn start_bridge(broker: &str, listen: SocketAddr, spool: &Path) -> Process {
 #[ignore = "a process of the test below, which starts it"]
 async fn the_bridge() {
     let Ok(broker) = std::env::var(URL) else { return };
-    let mut text = format!(
-        "publish_timeout_ms = 500\nspool = {{ path = {:?} }}\nclock = {{ enabled = false }}\n",
-        std::env::var(SPOOL).unwrap()
-    );
+    let listen = std::env::var(LISTEN).unwrap().parse().unwrap();
+    serve(transport(&broker), listen, Path::new(&std::env::var(SPOOL).unwrap())).await;
+}
+
+/// A bridge with a source for each sender.
+async fn serve(transport: Arc<dyn Transport>, listen: SocketAddr, spool: &Path) {
+    let mut text =
+        format!("publish_timeout_ms = 500\nspool = {{ path = {spool:?} }}\nclock = {{ enabled = false }}\n");
     for source in 0..SOURCES {
         text.push_str(&format!(
             "[[source]]\nname = \"s{source}\"\nprovider = \"hmac\"\nsecrets = [\"{SECRET}\"]\n"
         ));
     }
     let config = toml::from_str(&text).unwrap();
-    let bridge = bridge::Bridge::new(&config, "pulsehook", transport(&broker)).unwrap();
+    let bridge = bridge::Bridge::new(&config, "pulsehook", transport).unwrap();
     while bridge.start().await.is_err() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let address = std::env::var(LISTEN).unwrap();
-    let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+    let listener = tokio::net::TcpListener::bind(listen).await.unwrap();
     axum::serve(listener, bridge.routes()).await.unwrap();
 }
 
@@ -85,10 +89,10 @@ struct Accepted {
 }
 
 /// Sends one source's events one after another, each until it is answered 2xx.
-async fn send_all(url: String, source: u64, events: u64, sent: Arc<AtomicU64>) -> Vec<Accepted> {
+async fn send_all(url: String, source: u64, numbers: Range<u64>, sent: Arc<AtomicU64>) -> Vec<Accepted> {
     let http = Http::default();
     let mut accepted = Vec::new();
-    for number in 0..events {
+    for number in numbers {
         let body = format!("{{\"n\":{number},\"source\":{source}}}");
         let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, SECRET.as_bytes());
         let signature = format!("sha256={}", hex::encode(ring::hmac::sign(&key, body.as_bytes())));
@@ -170,7 +174,7 @@ async fn every_accepted_event_arrives_once_and_in_order() {
     let mut senders = tokio::task::JoinSet::new();
     for source in 0..SOURCES {
         let (url, sent) = (format!("http://{listen}"), Arc::clone(&sent));
-        senders.spawn(async move { (source, send_all(url, source, events / SOURCES, sent).await) });
+        senders.spawn(async move { (source, send_all(url, source, 0..events / SOURCES, sent).await) });
     }
     // Each fault comes once a further share of the events was accepted, so it always falls into the traffic.
     let reached = async |share: u64| {
@@ -221,4 +225,47 @@ async fn every_accepted_event_arrives_once_and_in_order() {
         let at = ids.iter().zip(&arrived).position(|(accepted, arrived)| accepted != arrived);
         assert!(at.is_none(), "source {source}: not in order from event {at:?} on");
     }
+}
+
+/// A broker that lost its disk comes back without queues, and whoever listened is back later than the bridge. What waited
+/// for the broker, and what comes meanwhile, waits for them, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_comes_back_empty_loses_no_event_that_waited() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut rabbit = Rabbit::start().await.unwrap();
+    let proxy = Proxy::start(rabbit.address()).await.unwrap();
+    let consumer =
+        transport(&rabbit.url("/").replace(&rabbit.address().to_string(), &proxy.address().to_string()));
+    eventually(DEADLINE, async || (*consumer.status().borrow() == pulse::Status::Up).then_some(())).await;
+    let mut arrivals = collect(consumer).await;
+    let listen: SocketAddr = format!("127.0.0.1:{}", free_port().unwrap()).parse().unwrap();
+    let publishing = transport(&rabbit.url("/"));
+    let bridge = tokio::spawn({
+        let (publishing, spool) = (Arc::clone(&publishing), folder.path().join("spool.db"));
+        async move { serve(publishing, listen, &spool).await }
+    });
+    let send =
+        async |numbers: Range<u64>| send_all(format!("http://{listen}"), 0, numbers, Arc::default()).await;
+    let mut accepted = send(0..10).await;
+    let mut arrived = Vec::new();
+    while arrived.len() < accepted.len() {
+        arrived.push(tokio::time::timeout(DEADLINE, arrivals.recv()).await.unwrap().unwrap().0);
+    }
+    proxy.refuse(true);
+    proxy.cut();
+    rabbit.kill9().unwrap();
+    rabbit.forget().unwrap();
+    accepted.extend(send(10..200).await);
+    rabbit.restart().await.unwrap();
+    eventually(DEADLINE, async || (*publishing.status().borrow() == pulse::Status::Up).then_some(())).await;
+    accepted.extend(send(200..300).await);
+    let spooled = &accepted.last().unwrap().answer["spooled"];
+    assert_eq!(spooled, true, "no queue stands that it could be in");
+    proxy.refuse(false);
+    while arrived.len() < accepted.len() {
+        let arrival = tokio::time::timeout(DEADLINE, arrivals.recv()).await;
+        arrived.push(arrival.unwrap_or_else(|_| panic!("only {} arrived", arrived.len())).unwrap().0);
+    }
+    assert!(accepted.iter().map(|event| &event.id).eq(&arrived), "not in order");
+    bridge.abort();
 }

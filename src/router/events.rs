@@ -211,7 +211,7 @@ impl Inner {
     /// Answers false when the broker is away and they must be published again.
     async fn publish_all(&self, events: Vec<Message>) -> bool {
         let mut published = true;
-        for answer in self.transport.publish_all(events).await {
+        for answer in self.transport.publish_all(events, false).await {
             match answer {
                 Ok(_) => {}
                 Err(PublishError::Unavailable(reason)) => {

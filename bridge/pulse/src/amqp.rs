@@ -26,7 +26,7 @@ mod work;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
@@ -174,6 +174,11 @@ impl Amqp {
     }
 }
 
+/// The broker returns an unroutable message with nothing but its id to know it by.
+fn returnable(message: &mut Message) {
+    message.properties.message_id.get_or_insert_with(|| uuid::Uuid::new_v4().to_string());
+}
+
 fn closed() -> String {
     "the transport is closed".into()
 }
@@ -186,9 +191,8 @@ impl Transport for Amqp {
             return Err(PublishError::Unavailable(reason));
         }
         let mut message = message.clone();
-        if mandatory && message.properties.message_id.is_none() {
-            // The broker returns an unroutable message with nothing else to know it by.
-            message.properties.message_id = Some(uuid::Uuid::new_v4().to_string());
+        if mandatory {
+            returnable(&mut message);
         }
         let answer = match timeout(self.publish_timeout, self.publish_now(message, mandatory)).await {
             Ok(answer) => answer,
@@ -198,18 +202,21 @@ impl Transport for Amqp {
         answer
     }
 
-    async fn publish_all(&self, messages: Vec<Message>) -> Vec<Answer> {
+    async fn publish_all(&self, messages: Vec<Message>, mandatory: bool) -> Vec<Answer> {
         let mut answers: Vec<Option<Answer>> = messages.iter().map(|_| None).collect();
         let (sender, mut replies) = mpsc::unbounded_channel();
         let group = Group { answers: sender, broken: Arc::default() };
         let hand_over = async {
             // Ends with the last message, so that the replies end with the last answer.
             let group = group;
-            for (place, message) in messages.into_iter().enumerate() {
+            for (place, mut message) in messages.into_iter().enumerate() {
+                if mandatory {
+                    returnable(&mut message);
+                }
                 let handed_over = match (message.check(), self.health.blocked()) {
                     (Err(reason), _) => Err(PublishError::Refused(reason)),
                     (_, Some(reason)) => Err(PublishError::Unavailable(reason)),
-                    _ => self.hand_over(message, false, Reply::OneOfMany(place, group.clone())).await,
+                    _ => self.hand_over(message, mandatory, Reply::OneOfMany(place, group.clone())).await,
                 };
                 if let Err(error) = handed_over {
                     group.answer(place, Err(error));
@@ -269,6 +276,10 @@ impl Transport for Amqp {
 
     async fn waiting(&self, queue: &str) -> Result<u64, TopologyError> {
         self.ask(|reply| Command::Waiting { queue: queue.into(), reply }).await
+    }
+
+    fn returned(&self) -> Option<Instant> {
+        self.health.returned()
     }
 
     fn unconfirmed(&self) -> usize {

@@ -5,6 +5,7 @@
 //! [`Transport::events`], for health and for their own bookkeeping, not because they must act.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use async_trait::async_trait;
 use tokio::sync::{broadcast, mpsc, watch};
@@ -236,12 +237,16 @@ pub trait Transport: Send + Sync + 'static {
     /// costs others nothing, but may have them published twice, with the same id.
     async fn publish(&self, message: &Message, mandatory: bool) -> Result<Published, PublishError>;
 
-    /// Publishes many messages, none of them mandatory, as [`publish`](Self::publish) does one, for less; answers in their order.
+    /// Publishes many messages, as [`publish`](Self::publish) does one, for less; answers in their order.
     ///
     /// They keep their order, also where those that were `Unavailable` are published again: after the first of these none sets
     /// out. Only after one that was `Refused` others may be there already.
-    async fn publish_all(&self, messages: Vec<Message>) -> Vec<Result<Published, PublishError>> {
-        futures_util::future::join_all(messages.iter().map(|message| self.publish(message, false))).await
+    async fn publish_all(
+        &self,
+        messages: Vec<Message>,
+        mandatory: bool,
+    ) -> Vec<Result<Published, PublishError>> {
+        futures_util::future::join_all(messages.iter().map(|message| self.publish(message, mandatory))).await
     }
 
     /// Declares a durable topic exchange of ours; it is declared again after every recovery.
@@ -274,6 +279,12 @@ pub trait Transport: Send + Sync + 'static {
 
     /// How many messages wait in a declared queue; those that are out are not counted. A look at the broker each time.
     async fn waiting(&self, queue: &str) -> Result<u64, TopologyError>;
+
+    /// When it could publish again after it could not; `None` while it always could. A broker may come back without queues
+    /// that stood before, and those who declared them need a moment to do so again.
+    fn returned(&self) -> Option<Instant> {
+        None
+    }
 
     /// How many published messages are not confirmed yet.
     fn unconfirmed(&self) -> usize;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use bridge::{Bridge, Outside};
 use serde_json::json;
@@ -89,6 +90,32 @@ async fn what_was_spooled_comes_out_in_groups_and_in_order() {
     emptied(&bridge).await;
     assert_eq!(numbers(&broker, "ci"), (0..300).collect::<Vec<_>>());
     assert!(broker.most_unconfirmed.load(Ordering::SeqCst) > 10, "one after the other takes too long");
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn what_no_queue_takes_waits_while_the_broker_is_back_only_just_now() {
+    let folder = tempfile::tempdir().unwrap();
+    let (bridge, broker) = bridge(&with_spool(&folder, ""));
+    broker.unrouted.store(true, Ordering::SeqCst);
+    assert_eq!(send_number(&bridge, "ci", 0).await, 200, "that nobody listens is no news");
+    broker.down();
+    assert_eq!(send_number(&bridge, "ci", 1).await, 202);
+    assert_eq!(send_number(&bridge, "ci", 2).await, 202);
+    *broker.returned.lock().unwrap() = Some(Instant::now());
+    broker.up();
+    bridge.start().await.unwrap();
+    broker.wait("the first two", |messages| messages.len() > 2).await;
+    assert_eq!(send_number(&bridge, "ci", 3).await, 202);
+    assert_eq!(send_number(&bridge, "other", 1).await, 202);
+    assert_eq!(bridge.spooled().unwrap().events, 4);
+    broker.unrouted.store(false, Ordering::SeqCst);
+    emptied(&bridge).await;
+    assert!(numbers(&broker, "ci").ends_with(&[1, 2, 3]), "{:?}", numbers(&broker, "ci"));
+    // Later it is no news again.
+    broker.unrouted.store(true, Ordering::SeqCst);
+    *broker.returned.lock().unwrap() = Instant::now().checked_sub(Duration::from_secs(31));
+    assert_eq!(send_number(&bridge, "ci", 4).await, 200);
     bridge.stop().await;
 }
 

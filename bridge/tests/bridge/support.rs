@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use axum::body::Body;
@@ -31,6 +31,8 @@ pub struct Broker {
     pub silent: AtomicBool,
     /// Nothing is bound.
     pub unrouted: AtomicBool,
+    /// When it came back.
+    pub returned: Mutex<Option<Instant>>,
     /// Every message is refused.
     pub refusing: AtomicBool,
     /// How often a message was refused.
@@ -52,6 +54,7 @@ impl Broker {
             events: broadcast::Sender::new(16),
             silent: AtomicBool::new(false),
             unrouted: AtomicBool::new(false),
+            returned: Mutex::new(None),
             refusing: AtomicBool::new(false),
             refusals: AtomicU64::new(0),
             poison: Mutex::new(None),
@@ -139,6 +142,10 @@ impl Transport for Broker {
 
     async fn waiting(&self, _queue: &str) -> Result<u64, TopologyError> {
         Ok(0)
+    }
+
+    fn returned(&self) -> Option<Instant> {
+        *self.returned.lock().unwrap()
     }
 
     fn unconfirmed(&self) -> usize {

@@ -72,7 +72,7 @@ impl Source {
     /// Publishes a chunk together, for what the benchmark itself takes of the machine.
     async fn send_chunk(&self, phase: u64, numbers: Range<usize>) {
         let messages = numbers.clone().map(|number| self.message(phase, number)).collect();
-        let answers = self.transport.publish_all(messages).await;
+        let answers = self.transport.publish_all(messages, false).await;
         for (number, answer) in numbers.zip(answers) {
             if answer.is_err() {
                 self.send(phase, number).await;

@@ -152,6 +152,13 @@ impl Rabbit {
         Ok(())
     }
 
+    /// Has a stopped node forget everything: it starts again as a new one, without queues, exchanges and virtual hosts.
+    pub fn forget(&self) -> anyhow::Result<()> {
+        ensure!(self.child.is_none(), "the node is running");
+        std::fs::remove_dir_all(self.path("mnesia"))?;
+        Ok(std::fs::create_dir(self.path("mnesia"))?)
+    }
+
     /// Freezes the node: connections stay open and nobody answers.
     pub fn pause(&self) -> anyhow::Result<()> {
         self.signal("-STOP")

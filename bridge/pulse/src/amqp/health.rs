@@ -1,6 +1,7 @@
 //! One status out of the parts that make it.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::watch;
 
@@ -19,6 +20,7 @@ pub(super) enum Part {
 pub(super) struct Health {
     reasons: Mutex<[Option<String>; 3]>,
     status: watch::Sender<Status>,
+    returned: Mutex<Option<Instant>>,
 }
 
 impl Health {
@@ -27,6 +29,7 @@ impl Health {
         let health = Self {
             reasons: Mutex::new([reason.clone(), reason, None]),
             status: watch::Sender::new(Status::Up),
+            returned: Mutex::default(),
         };
         health.set(Part::Blocked, None);
         health
@@ -43,6 +46,16 @@ impl Health {
             *status = now;
             changed
         });
+    }
+
+    /// It can be published again after it could not.
+    pub fn set_returned(&self) {
+        *self.returned.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// When that was the last time.
+    pub fn returned(&self) -> Option<Instant> {
+        *self.returned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Why the broker takes no messages, on a connection that stands.

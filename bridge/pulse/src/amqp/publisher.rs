@@ -73,11 +73,15 @@ impl Publisher {
         let closing = self.closing.clone();
         let mut backoff = Backoff::new(FIRST_RECONNECT, LONGEST_RECONNECT);
         let mut last = String::new();
+        let mut away = false;
         loop {
             let reason = match closing.run_until_cancelled(self.open()).await {
                 None => return,
                 Some(Ok(mut serving)) => {
                     let since = Instant::now();
+                    if std::mem::replace(&mut away, true) {
+                        self.health.set_returned();
+                    }
                     self.health.set(Part::Publishing, None);
                     metrics::counter!("pulsehook_pulse_connections_total", "connection" => "publishing")
                         .increment(1);
@@ -97,7 +101,10 @@ impl Publisher {
                     }
                     reason
                 }
-                Some(Err(reason)) => reason,
+                Some(Err(reason)) => {
+                    away = true;
+                    reason
+                }
             };
             if reason != last {
                 info!(reason, "cannot publish; trying again with backoff");

@@ -106,7 +106,7 @@ pub async fn cut_while_publishing_together(rabbit: Arc<Rabbit>) {
         let publish = async {
             while !left.is_empty() {
                 let messages = left.iter().map(|number| message("together", &number.to_string())).collect();
-                let answers = transport.publish_all(messages).await;
+                let answers = transport.publish_all(messages, true).await;
                 let mut answers = answers.iter();
                 let before = left.len();
                 left.retain(|_| answers.next().unwrap().is_err());

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use harness::{Http, Proxy, Rabbit, eventually, free_port};
 use pulse::{Binding, QueueKind, QueueSpec, Transport};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 const SOURCES: u64 = 8;
 const SECRET: &str = "key for tests";
@@ -81,6 +81,38 @@ async fn serve(transport: Arc<dyn Transport>, listen: SocketAddr, spool: &Path) 
     axum::serve(listener, bridge.routes()).await.unwrap();
 }
 
+/// How far the senders and the events are.
+struct Course {
+    /// So many may be sent by now: what is left has to meet the faults that are still to come.
+    allowed: watch::Sender<u64>,
+    /// Answered 2xx.
+    sent: AtomicU64,
+    /// Consumed for the first time.
+    arrived: AtomicU64,
+}
+
+impl Course {
+    fn new(allowed: u64) -> Arc<Self> {
+        let (sent, arrived) = (AtomicU64::new(0), AtomicU64::new(0));
+        Arc::new(Self { allowed: watch::Sender::new(allowed), sent, arrived })
+    }
+
+    /// Lets the senders go so far, and waits until they have.
+    async fn reach(&self, events: u64) {
+        self.allowed.send_replace(events);
+        eventually(DEADLINE, async || (self.sent.load(Ordering::SeqCst) >= events).then_some(())).await;
+    }
+
+    /// Waits until more events have arrived than before: what comes next falls into the traffic.
+    async fn flows(&self, before: u64) {
+        eventually(DEADLINE, async || (self.arrived.load(Ordering::SeqCst) > before).then_some(())).await;
+    }
+
+    fn arrived(&self) -> u64 {
+        self.arrived.load(Ordering::SeqCst)
+    }
+}
+
 /// An event that was answered 2xx.
 struct Accepted {
     id: String,
@@ -88,11 +120,13 @@ struct Accepted {
     answer: serde_json::Value,
 }
 
-/// Sends one source's events one after another, each until it is answered 2xx.
-async fn send_all(url: String, source: u64, numbers: Range<u64>, sent: Arc<AtomicU64>) -> Vec<Accepted> {
+/// Sends one source's events one after another, each until it is answered 2xx, as far as the sources together may go.
+async fn send_all(url: String, source: u64, numbers: Range<u64>, course: Arc<Course>) -> Vec<Accepted> {
     let http = Http::default();
     let mut accepted = Vec::new();
     for number in numbers {
+        let mut allowed = course.allowed.subscribe();
+        allowed.wait_for(|allowed| course.sent.load(Ordering::SeqCst) < *allowed).await.unwrap();
         let body = format!("{{\"n\":{number},\"source\":{source}}}");
         let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, SECRET.as_bytes());
         let signature = format!("sha256={}", hex::encode(ring::hmac::sign(&key, body.as_bytes())));
@@ -115,13 +149,16 @@ async fn send_all(url: String, source: u64, numbers: Range<u64>, sent: Arc<Atomi
                 Ok(_) | Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             }
         }
-        sent.fetch_add(1, Ordering::SeqCst);
+        course.sent.fetch_add(1, Ordering::SeqCst);
     }
     accepted
 }
 
 /// Collects what arrives: ids in the order of their first arrival.
-async fn collect(transport: Arc<dyn Transport>) -> mpsc::UnboundedReceiver<(String, u64)> {
+async fn collect(
+    transport: Arc<dyn Transport>,
+    course: Arc<Course>,
+) -> mpsc::UnboundedReceiver<(String, u64)> {
     transport.declare_exchange("exchange/pulsehook/v1/webhook").await.unwrap();
     let queue = QueueSpec {
         name: Arc::from("queue/pulsehook/faults"),
@@ -146,6 +183,7 @@ async fn collect(transport: Arc<dyn Transport>) -> mpsc::UnboundedReceiver<(Stri
             delivery.ack();
             let id = message.properties.message_id.clone().unwrap();
             if seen.insert(id.clone()) {
+                course.arrived.fetch_add(1, Ordering::SeqCst);
                 let body: serde_json::Value = serde_json::from_slice(&message.body).unwrap();
                 if first.send((id, body["source"].as_u64().unwrap())).is_err() {
                     return;
@@ -166,41 +204,46 @@ async fn every_accepted_event_arrives_once_and_in_order() {
     let broker = rabbit.url("/");
     let consumer = transport(&broker);
     eventually(DEADLINE, async || (*consumer.status().borrow() == pulse::Status::Up).then_some(())).await;
-    let mut arrivals = collect(consumer).await;
+    let course = Course::new(0);
+    let mut arrivals = collect(consumer, Arc::clone(&course)).await;
     let listen: SocketAddr = format!("127.0.0.1:{}", free_port().unwrap()).parse().unwrap();
     let process = start_bridge(&broker, listen, &spool);
 
-    let sent = Arc::new(AtomicU64::new(0));
     let mut senders = tokio::task::JoinSet::new();
     for source in 0..SOURCES {
-        let (url, sent) = (format!("http://{listen}"), Arc::clone(&sent));
-        senders.spawn(async move { (source, send_all(url, source, 0..events / SOURCES, sent).await) });
+        let (url, course) = (format!("http://{listen}"), Arc::clone(&course));
+        senders.spawn(async move { (source, send_all(url, source, 0..events / SOURCES, course).await) });
     }
-    // Each fault comes once a further share of the events was accepted, so it always falls into the traffic.
-    let reached = async |share: u64| {
-        let (sent, goal) = (Arc::clone(&sent), events * share / 10);
-        eventually(DEADLINE, async || (sent.load(Ordering::SeqCst) >= goal).then_some(())).await;
-    };
-    reached(1).await;
+    // Each fault comes once a further tenth of the events was accepted, and while events arrive.
+    let reach = |tenths: u64| course.reach(events * tenths / 10);
+    reach(1).await;
     rabbit.kill9().unwrap();
-    reached(2).await;
+    reach(2).await;
+    let before = course.arrived();
     rabbit.restart().await.unwrap();
-    reached(3).await;
+    course.flows(before).await;
+    reach(3).await;
     rabbit.stop().await.unwrap();
-    reached(4).await;
+    reach(4).await;
     drop(process);
     let process = start_bridge(&broker, listen, &spool);
-    reached(5).await;
+    reach(5).await;
+    let before = course.arrived();
     rabbit.restart().await.unwrap();
-    reached(6).await;
+    course.flows(before).await;
+    reach(6).await;
     rabbit.pause().unwrap();
-    reached(7).await;
+    reach(7).await;
     drop(process);
+    let before = course.arrived();
     rabbit.resume().unwrap();
     let process = start_bridge(&broker, listen, &spool);
-    reached(8).await;
+    course.flows(before).await;
+    reach(8).await;
     rabbit.kill9().unwrap();
+    reach(9).await;
     rabbit.restart().await.unwrap();
+    course.allowed.send_replace(u64::MAX);
 
     let accepted: HashMap<u64, Vec<Accepted>> = senders.join_all().await.into_iter().collect();
     let total = accepted.values().map(Vec::len).sum::<usize>();
@@ -237,15 +280,15 @@ async fn a_broker_that_comes_back_empty_loses_no_event_that_waited() {
     let consumer =
         transport(&rabbit.url("/").replace(&rabbit.address().to_string(), &proxy.address().to_string()));
     eventually(DEADLINE, async || (*consumer.status().borrow() == pulse::Status::Up).then_some(())).await;
-    let mut arrivals = collect(consumer).await;
+    let course = Course::new(u64::MAX);
+    let mut arrivals = collect(consumer, Arc::clone(&course)).await;
     let listen: SocketAddr = format!("127.0.0.1:{}", free_port().unwrap()).parse().unwrap();
     let publishing = transport(&rabbit.url("/"));
     let bridge = tokio::spawn({
         let (publishing, spool) = (Arc::clone(&publishing), folder.path().join("spool.db"));
         async move { serve(publishing, listen, &spool).await }
     });
-    let send =
-        async |numbers: Range<u64>| send_all(format!("http://{listen}"), 0, numbers, Arc::default()).await;
+    let send = |numbers| send_all(format!("http://{listen}"), 0, numbers, Arc::clone(&course));
     let mut accepted = send(0..10).await;
     let mut arrived = Vec::new();
     while arrived.len() < accepted.len() {

@@ -46,7 +46,7 @@ impl Group {
         if let Err(PublishError::Unavailable(_)) = answer {
             self.broken.store(true, Ordering::Release);
         }
-        // Whoever waited may have given up: then the answer interests nobody.
+        // Nobody may wait for it any more.
         let _ = self.answers.send((place, answer));
     }
 }
@@ -54,7 +54,7 @@ impl Group {
 impl Job {
     pub fn answer(self, answer: Answer) {
         match self.reply {
-            // The same holds here.
+            // Nobody may wait for it any more.
             Reply::One(reply) => drop(reply.send(answer)),
             Reply::OneOfMany(place, group) => group.answer(place, answer),
         }

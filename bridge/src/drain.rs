@@ -3,8 +3,8 @@
 //!
 //! Events leave in groups, on one channel, which keeps their order: an hour's events shall not take another hour to come out, one
 //! confirm after the other. Where the connection breaks in the middle of a group the rest of it stays. After a failure they go one
-//! at a time until all is well again, so that what the broker refuses holds up what comes after it; only those of its own
-//! group may be there already.
+//! at a time until all is well again, so that what the broker refuses, or no queue takes, holds up what comes after it; only those of
+//! its own group may be there already.
 //!
 //! A refusal is hardly ever the message's fault: the exchange is missing, or a right. Such an event waits like one that
 //! meets no broker. Only when it is refused again and again while the broker takes the next one is it set aside, so that

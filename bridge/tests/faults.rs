@@ -124,8 +124,8 @@ struct Accepted {
 async fn send_all(url: String, source: u64, numbers: Range<u64>, course: Arc<Course>) -> Vec<Accepted> {
     let http = Http::default();
     let mut accepted = Vec::new();
+    let mut allowed = course.allowed.subscribe();
     for number in numbers {
-        let mut allowed = course.allowed.subscribe();
         allowed.wait_for(|allowed| course.sent.load(Ordering::SeqCst) < *allowed).await.unwrap();
         let body = format!("{{\"n\":{number},\"source\":{source}}}");
         let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, SECRET.as_bytes());

@@ -239,8 +239,8 @@ pub trait Transport: Send + Sync + 'static {
 
     /// Publishes many messages, as [`publish`](Self::publish) does one, for less; answers in their order.
     ///
-    /// They keep their order, also where those that were `Unavailable` are published again: after the first of these none sets
-    /// out. Only after one that was `Refused` others may be there already.
+    /// On a broker they keep their order, also where those that were `Unavailable` are published again: after the first of these
+    /// none sets out. Only after one that was `Refused` others may be there already.
     async fn publish_all(
         &self,
         messages: Vec<Message>,

@@ -217,6 +217,13 @@ async fn a_broker_that_is_away_or_silent_means_503_and_try_again() {
     broker.unrouted.store(true, Ordering::SeqCst);
     let answer = send(&bridge, github("push", "2", SECRET, PUSH)).await;
     assert_eq!((answer.status, &answer.json()["routed"]), (200, &json!(false)));
+    *broker.returned.lock().unwrap() = Some(std::time::Instant::now());
+    let answer = send(&bridge, github("push", "3", SECRET, PUSH)).await;
+    assert_eq!(
+        (answer.status, answer.code().as_str()),
+        (503, "Unavailable"),
+        "its queue may be about to come back"
+    );
 }
 
 #[tokio::test]

@@ -151,6 +151,7 @@ pub async fn silent_peer(rabbit: Arc<Rabbit>) {
 pub async fn broker_stopped_and_killed(rabbit: &mut Rabbit) {
     let transport = connect(&rabbit.url("/"));
     let mut deliveries = stand(&*transport, "stopped", 10).await;
+    assert_eq!(transport.returned(), None, "it was never away");
     for stop_in_order in [true, false] {
         let kept = if stop_in_order { "stopped" } else { "killed" };
         publish(&*transport, "stopped", kept).await;
@@ -165,8 +166,10 @@ pub async fn broker_stopped_and_killed(rabbit: &mut Rabbit) {
         down(&*transport, "").await;
         let unavailable = transport.publish(&message("stopped", "away"), false).await;
         assert!(matches!(unavailable, Err(PublishError::Unavailable(_))), "{unavailable:?}");
+        let begun = Instant::now();
         rabbit.restart().await.unwrap();
         up(&*transport).await;
+        assert!(transport.returned().is_some_and(|returned| returned > begun));
         let again = find(&mut deliveries, kept).await;
         assert!(again.redelivered && again.generation > held.generation);
         again.ack();

@@ -9,6 +9,8 @@
 pub mod activity;
 mod again;
 mod ancestry;
+mod connection;
+mod consuming;
 pub mod decide;
 mod deciders;
 mod depths;
@@ -27,6 +29,7 @@ pub mod recent;
 pub mod registry;
 mod retention;
 pub mod scheduler;
+mod start;
 mod submit;
 mod task_state;
 pub mod throttle;
@@ -41,11 +44,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use futures_util::stream::{self, StreamExt as _};
 use pulse::trace::Tracing;
-use pulse::{Delivery, Event as PulseEvent, QueueKind, Transport, naming};
+use pulse::{Delivery, QueueKind, Transport, naming};
 use serde::Deserialize;
-use tokio::sync::{broadcast, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -55,6 +57,7 @@ use crate::queue::QueueService;
 use crate::store::{HookRow, Store, StoreError};
 use crate::template::Workers;
 pub use again::AgainError;
+use consuming::Taking;
 use decide::Limits;
 use gate::Gate;
 use identity::TaskIds;
@@ -131,17 +134,6 @@ struct Settings {
     tracing: Tracing,
 }
 
-/// Whether messages are taken from the broker, which depends on how long the queue service has been down.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Taking {
-    Yes,
-    /// Consumers are being cancelled. What arrives is kept: sent back it would arrive again at once, and each time counts
-    /// towards the delivery limit.
-    Ending,
-    /// There are no consumers; what is not recorded goes back, once.
-    No,
-}
-
 struct Inner {
     store: Store,
     transport: Arc<dyn Transport>,
@@ -185,106 +177,7 @@ pub struct Router {
     inner: Arc<Inner>,
 }
 
-/// Deliveries between the transport and the intake: the prefetch bounds what is out, this only what is handed over at once.
-const SINK: usize = 4_096;
-
-/// Fires on their way to being committed as ended.
-const SETTLED: usize = 4_096;
-
-/// Pending fires that are read at once at start.
-const RECOVERED_AT_ONCE: u32 = 1_000;
-
-/// Consumers that are started or cancelled at the same time when the queue service goes or comes.
-const CONSUMERS_AT_ONCE: usize = 64;
-
-/// A connection's row says this often that it is alive.
-const EPOCH_EVERY: Duration = Duration::from_secs(5);
-
-/// Rows of connections are kept for so long (30 days, in milliseconds): no message is in flight for longer.
-const EPOCH_KEPT: i64 = 30 * 24 * 3600 * 1000;
-
 impl Router {
-    /// Starts a router: loads hooks and pending fires from the store, and begins to consume. Returns when everything
-    /// is loaded; queues are declared in the background.
-    pub async fn start(parts: Parts) -> Result<Router, StoreError> {
-        let (deliveries, delivered) = mpsc::channel(SINK);
-        let (settled, settling) = mpsc::channel(SETTLED);
-        let (heard, hearing) = mpsc::unbounded_channel();
-        let store_id = parts.store.id().await?;
-        let trigger_key = trigger::TriggerKey::new(&parts.task_id_key);
-        let scheduler = Arc::new(Scheduler::new(scheduler::Parts {
-            store: parts.store.clone(),
-            transport: parts.transport.clone(),
-            key: trigger_key.clone(),
-            user: parts.user.clone(),
-            queue_kind: parts.queue_kind,
-            config: parts.router.schedule.clone(),
-            decisions_kept: parts.router.decisions_kept,
-            delivery_limit: parts.router.delivery_limit,
-            now: Arc::new(Utc::now),
-        }));
-        let inner = Arc::new(Inner {
-            task_ids: TaskIds::new(&parts.task_id_key, &store_id),
-            trigger_key,
-            scheduler,
-            registry: Registry::default(),
-            keeper: Default::default(),
-            gate: Gate::new(parts.router.submissions as usize),
-            load: Default::default(),
-            deciders: deciders::Deciders::start().map_err(|error| StoreError::Sqlite(error.to_string()))?,
-            submitter: submit::Submitter::new(parts.router.submissions_per_hook as usize, settled),
-            events: Default::default(),
-            figures: Default::default(),
-            gauges: Default::default(),
-            depths: Default::default(),
-            waiters: Default::default(),
-            recent: Default::default(),
-            activity: Default::default(),
-            deliveries,
-            heard: heard.clone(),
-            taking: watch::Sender::new(Taking::Yes),
-            epoch_base: parts.store.begin_epochs(now_ms()).await?,
-            generation: AtomicU64::new(1),
-            latest_generation: AtomicU64::new(1),
-            tasks: TaskTracker::new(),
-            stop: CancellationToken::new(),
-            store: parts.store,
-            transport: parts.transport,
-            queue: parts.queue,
-            config: Settings {
-                queue_kind: parts.queue_kind,
-                trigger_exchange: naming::exchange(&parts.user, "trigger"),
-                user: parts.user,
-                router: parts.router,
-                workers: Arc::new(
-                    Workers::of_this_program(&parts.limits)
-                        .map_err(|error| StoreError::Sqlite(error.to_string()))?,
-                ),
-                limits: parts.limits,
-                tracing: parts.tracing,
-            },
-        });
-        for row in inner.store.hooks(None).await? {
-            inner.register(&row);
-        }
-        let events = inner.transport.events();
-        inner.spawn(inner.clone().follow_transport(events));
-        inner.spawn(intake::Intake::run(inner.clone(), delivered, heard.clone(), hearing));
-        // Not under `stop`: ends that are on their way are still committed while the router stops.
-        inner.tasks.spawn(inner.clone().keep_outcomes(settling, heard));
-        inner.spawn(inner.clone().publish_events());
-        inner.spawn(inner.clone().keep_gate());
-        inner.spawn(inner.clone().keep_epoch());
-        inner.spawn(inner.clone().keep_retention());
-        inner.spawn(inner.clone().remember_activity());
-        inner.spawn(inner.clone().keep_depths());
-        inner.recover().await?;
-        inner.spawn(inner.clone().keep_task_states());
-        inner.spawn(inner.clone().keep_topology());
-        inner.spawn(inner.scheduler.clone().run());
-        Ok(Router { inner })
-    }
-
     /// Takes up a hook that was made or changed, and waits until its queue and bindings have been tried once.
     /// Answers the health of its bindings; an error says why its queue does not stand yet, and is retried in the background.
     pub async fn hook_saved(&self, row: &HookRow) -> Result<Vec<pulse::BindingHealth>, KeepError> {
@@ -436,214 +329,6 @@ impl Inner {
 
     fn load_in_outcomes(&self) -> bool {
         self.submitter.settled.capacity() < self.submitter.settled.max_capacity()
-    }
-
-    fn register(&self, row: &HookRow) {
-        let queue: Arc<str> = naming::queue(&self.config.user, &row.name.group, &row.name.id).into();
-        let known = self.registry.get(&queue).filter(|known| known.incarnation == row.incarnation);
-        // Two saves may arrive here in the other order.
-        if known.as_ref().is_some_and(|known| known.version > row.version) {
-            return;
-        }
-        let news = known.as_ref().is_none_or(|known| known.version < row.version);
-        let shared = known.map(|known| known.shared.clone()).unwrap_or_default();
-        if news {
-            shared.throttle.reset();
-            shared.pace.reset();
-        }
-        match LiveHook::new(row, queue, shared) {
-            Ok(hook) => self.registry.put(Arc::new(hook)),
-            Err(error) => {
-                tracing::error!(hook = %row.name, error, "the stored hook is not valid for this version of pulsehook; it does not fire")
-            }
-        }
-    }
-
-    /// Submits what was recorded and not ended before the start.
-    async fn recover(self: &Arc<Self>) -> Result<(), StoreError> {
-        let hooks: std::collections::HashMap<i64, Arc<LiveHook>> =
-            self.registry.all().into_iter().map(|hook| (hook.incarnation, hook)).collect();
-        let (mut after, mut found) = (0, 0);
-        loop {
-            let page = self.store.pending_fires(after, RECOVERED_AT_ONCE).await?;
-            let Some(last) = page.last() else { break };
-            after = last.id;
-            for fire in page {
-                match hooks.get(&fire.incarnation) {
-                    Some(hook) => {
-                        found += 1;
-                        self.load.reserve(hook, 1);
-                        self.load.bytes.fetch_add(fire.task.len(), Ordering::AcqRel);
-                        self.submit(submit::Submission {
-                            fire,
-                            hook: hook.clone(),
-                            recovered: true,
-                            origin: None,
-                        });
-                    }
-                    None => self.cancel_orphan(fire.incarnation).await?,
-                }
-            }
-        }
-        if found > 0 {
-            tracing::info!(fires = found, "going on with fires that were recorded before the last stop");
-        }
-        Ok(())
-    }
-
-    async fn cancel_orphan(&self, incarnation: i64) -> Result<(), StoreError> {
-        let error = submit::error_json("hook-deleted", "the hook was deleted before the task was submitted");
-        let cancelled = self.store.write(move |w| w.cancel_fires(incarnation, now_ms(), &error)).await?;
-        if cancelled > 0 {
-            tracing::info!(incarnation, fires = cancelled, "cancelled fires of a deleted hook");
-        }
-        Ok(())
-    }
-
-    /// The epoch of a connection: greater than that of every earlier connection of this store.
-    fn epoch(&self, generation: u64) -> i64 {
-        self.epoch_base + generation as i64
-    }
-
-    async fn keep_epoch(self: Arc<Self>) {
-        let mut status = self.transport.status();
-        loop {
-            if *status.borrow_and_update() == pulse::Status::Up {
-                let now = now_ms();
-                let first = self.generation.load(Ordering::Acquire);
-                let last = self.latest_generation.load(Ordering::Acquire).max(first);
-                let epochs = self.epoch(first)..=self.epoch(last);
-                if let Err(error) = self.store.epochs_seen(epochs, now, now - EPOCH_KEPT).await {
-                    tracing::error!(%error, "cannot record that the connection is alive");
-                }
-            }
-            tokio::select! {
-                () = tokio::time::sleep(EPOCH_EVERY) => {}
-                changed = status.changed() => if changed.is_err() { return },
-            }
-        }
-    }
-
-    /// Declares what all hooks share, then each hook's queue.
-    async fn keep_topology(self: Arc<Self>) {
-        const EXCHANGES: [&str; 8] = [
-            "webhook",
-            "clock",
-            "trigger",
-            "undeliverable",
-            "fire",
-            "hook-created",
-            "hook-updated",
-            "hook-deleted",
-        ];
-        let (sink, returned) = mpsc::channel(64);
-        self.spawn(self.clone().return_undeliverable(returned));
-        loop {
-            let declared: Result<(), pulse::TopologyError> = async {
-                for what in EXCHANGES {
-                    self.transport.declare_exchange(&naming::exchange(&self.config.user, what)).await?;
-                }
-                self.declare_undeliverable(sink.clone()).await
-            }
-            .await;
-            match declared {
-                Ok(()) => break,
-                Err(error) => {
-                    tracing::warn!(%error, "cannot declare pulsehook's exchanges yet");
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                }
-            }
-        }
-        self.keep_all().await;
-    }
-
-    async fn follow_transport(self: Arc<Self>, mut events: broadcast::Receiver<PulseEvent>) {
-        loop {
-            match events.recv().await {
-                Ok(PulseEvent::Connected { generation }) => {
-                    self.generation.store(generation, Ordering::Release);
-                    tracing::info!(generation, "connected to the broker");
-                }
-                Ok(PulseEvent::Disconnected { reason, .. }) => {
-                    tracing::warn!(reason, "lost the broker; connecting again")
-                }
-                Ok(PulseEvent::Binding { queue, health }) => {
-                    if self.registry.set_binding(&queue, health.clone()) {
-                        let pulse::Binding { exchange, pattern } = &health.binding;
-                        match &health.error {
-                            Some(error) => {
-                                tracing::warn!(%queue, exchange, pattern, error, "binding refused")
-                            }
-                            None => tracing::info!(%queue, exchange, pattern, "binding stands"),
-                        }
-                    }
-                }
-                Ok(PulseEvent::Queue { queue, error }) => {
-                    if self.registry.set_queue(&queue, error.clone()) {
-                        match error {
-                            Some(error) => tracing::warn!(%queue, error, "the queue cannot be consumed"),
-                            None => tracing::info!(%queue, "the queue is consumed again"),
-                        }
-                    }
-                }
-                Err(broadcast::error::RecvError::Lagged(missed)) => {
-                    tracing::warn!(missed, "missed news of the broker")
-                }
-                Err(broadcast::error::RecvError::Closed) => return,
-            }
-        }
-    }
-
-    /// Probes the queue service while it is down; stops consuming when that lasts, and resumes after it.
-    async fn keep_gate(self: Arc<Self>) {
-        let probing = self.gate.keep_probing(|| self.queue.probe());
-        let consuming = async {
-            let mut state = self.gate.watch();
-            let patience = Duration::from_secs(self.config.router.return_after_seconds);
-            loop {
-                let down = self.gate.down_for();
-                let returning = *self.taking.borrow() != Taking::Yes;
-                if !returning && down.is_some_and(|down| down >= patience) {
-                    self.set_consuming(false).await;
-                } else if returning && (down.is_none() || self.nothing_to_try()) {
-                    self.set_consuming(true).await;
-                }
-                tokio::select! {
-                    () = tokio::time::sleep(Duration::from_secs(1)) => self.submitter.tidy(),
-                    changed = state.changed() => if changed.is_err() { return },
-                }
-            }
-        };
-        tokio::join!(probing, consuming);
-    }
-
-    /// On trial, with no fire left to try it with: only new messages can tell.
-    fn nothing_to_try(&self) -> bool {
-        *self.gate.watch().borrow() == gate::GateState::Trial
-            && self.submitter.in_flight.load(Ordering::Acquire) == 0
-    }
-
-    async fn set_consuming(self: &Arc<Self>, consuming: bool) {
-        let first = if consuming { Taking::Yes } else { Taking::Ending };
-        self.taking.send_replace(first);
-        tracing::info!(consuming, "the queue service decides whether messages are taken");
-        let prefetch = self.prefetch();
-        let hooks = self.registry.all().into_iter().filter(|hook| hook.hook.paused != Some(true));
-        stream::iter(hooks)
-            .for_each_concurrent(CONSUMERS_AT_ONCE, async |hook| {
-                let done = if consuming {
-                    self.transport.consume(&hook.queue, prefetch, self.deliveries.clone()).await
-                } else {
-                    self.transport.cancel(&hook.queue).await
-                };
-                if let Err(error) = done {
-                    tracing::debug!(hook = %hook.name, %error, "will be done when the broker is back");
-                }
-            })
-            .await;
-        if !consuming {
-            self.taking.send_replace(Taking::No);
-        }
     }
 }
 

@@ -6,7 +6,7 @@ use super::endpoint::Call;
 use super::hooks::find;
 use super::{ApiError, Code};
 use crate::hook::HookName;
-use crate::store::{FireRow, FireState};
+use crate::store::{DecisionRow, FireRow, FireState};
 
 /// Entries of a page, by default and at most.
 const PAGE: u32 = 1_000;
@@ -113,27 +113,32 @@ pub(super) async fn bindings(call: Call) -> Result<Value, ApiError> {
 pub(super) async fn decisions(call: Call) -> Result<Value, ApiError> {
     let (name, api) = (call.name()?, &call.api);
     let row = find(api, &name).await?;
-    let rows = api.inner.store.decisions(row.incarnation, call.limit(PAGE)).await?;
-    let decisions: Vec<Value> = rows
-        .iter()
-        .map(|row| {
-            let mut shown = json!({
-                "time": time(row.at),
-                "messageId": row.message_id,
-                "exchange": row.exchange,
-                "routingKey": row.routing_key,
-                "outcome": row.outcome,
-                "reason": row.reason,
-            });
-            if let Some(detail) =
-                row.detail.as_deref().and_then(|detail| serde_json::from_str::<Value>(detail).ok())
-            {
-                shown["detail"] = detail;
-            }
-            shown
-        })
-        .collect();
-    Ok(json!({ "decisions": decisions }))
+    let (before, limit) = (call.before(), call.limit(PAGE));
+    let entries = api.inner.store.decision_entries(row.incarnation, before, limit + 1).await?;
+    let more = entries.len() > limit as usize;
+    let shown = &entries[..entries.len().min(limit as usize)];
+    let decisions: Vec<Value> = shown.iter().map(|entry| decision(&entry.row)).collect();
+    let mut answer = json!({ "decisions": decisions });
+    if let (true, Some(last)) = (more, shown.last()) {
+        answer["continuationToken"] = json!(last.id.to_string());
+    }
+    Ok(answer)
+}
+
+fn decision(row: &DecisionRow) -> Value {
+    let mut shown = json!({
+        "time": time(row.at),
+        "messageId": row.message_id,
+        "exchange": row.exchange,
+        "routingKey": row.routing_key,
+        "outcome": row.outcome,
+        "reason": row.reason,
+    });
+    let detail = row.detail.as_deref().and_then(|detail| serde_json::from_str::<Value>(detail).ok());
+    if let Some(detail) = detail {
+        shown["detail"] = detail;
+    }
+    shown
 }
 
 pub(super) fn time(ms: i64) -> String {

@@ -278,7 +278,7 @@ pub static TABLE: &[Endpoint] = &[
     Endpoint {
         name: "listDecisions",
         route: "/hooks/<hookGroupId>/<hookId>/decisions",
-        query: &[LIMIT],
+        query: &[TOKEN, LIMIT],
         scopes: Some(READ),
         output: "list-decisions-response",
         category: STATUS,

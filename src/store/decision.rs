@@ -2,7 +2,7 @@
 
 use rusqlite::params;
 
-use super::{Store, StoreError, Writing};
+use super::{StoreError, Writing};
 
 /// What became of one message that did not fire.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,36 +66,10 @@ fn is_moment_to_prune(row_id: i64) -> bool {
     row_id.cast_unsigned().wrapping_mul(SCRAMBLE) < u64::MAX / PRUNED_AT_ONCE.cast_unsigned()
 }
 
-impl Store {
-    /// The newest decisions of a hook, newest first.
-    pub async fn decisions(&self, incarnation: i64, limit: u32) -> Result<Vec<DecisionRow>, StoreError> {
-        self.read(move |c| {
-            let mut statement = c.prepare_cached(
-                "SELECT incarnation, at, exchange, routing_key, message_id, outcome, reason, detail
-                 FROM decision WHERE incarnation = ?1 ORDER BY id DESC LIMIT ?2",
-            )?;
-            let rows = statement.query_map(params![incarnation, limit], |row| {
-                Ok(DecisionRow {
-                    incarnation: row.get(0)?,
-                    at: row.get(1)?,
-                    exchange: row.get(2)?,
-                    routing_key: row.get(3)?,
-                    message_id: row.get(4)?,
-                    outcome: row.get(5)?,
-                    reason: row.get(6)?,
-                    detail: row.get(7)?,
-                })
-            })?;
-            Ok(rows.collect::<rusqlite::Result<_>>()?)
-        })
-        .await
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Config;
+    use crate::store::{Config, Store};
 
     fn row(incarnation: i64, at: i64) -> DecisionRow {
         DecisionRow {
@@ -122,8 +96,8 @@ mod tests {
             });
             write.await.unwrap();
             for incarnation in first..first + hooks {
-                let kept = store.decisions(incarnation, u32::MAX).await.unwrap();
-                assert_eq!(kept[0].at / hooks, 1_999, "the newest is there");
+                let kept = store.decision_entries(incarnation, None, u32::MAX).await.unwrap();
+                assert_eq!(kept[0].row.at / hooks, 1_999, "the newest is there");
                 assert!((KEPT as usize..1_000).contains(&kept.len()), "{hooks} hooks: {}", kept.len());
             }
         }

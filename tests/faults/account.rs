@@ -85,9 +85,8 @@ async fn look(deployment: &mut Deployment, fault: &str, ledger: &Ledger) -> anyh
         }
     }
     for entrance in Entrance::ALL {
-        let page = deployment.api(&format!("/hooks/{}/decisions", entrance.hook())).await?;
-        for decision in page["decisions"].as_array().into_iter().flatten() {
-            if let Some(found) = found.get_mut(label_of(decision).as_str()) {
+        for decision in deployment.decisions(entrance.hook()).await? {
+            if let Some(found) = found.get_mut(label_of(&decision).as_str()) {
                 anyhow::ensure!(decision["outcome"] == "filtered", "{decision}");
                 found.decisions += 1;
             }

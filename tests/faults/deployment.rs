@@ -180,6 +180,12 @@ impl Deployment {
         let url = &self.api_urls[usize::from(!self.router.is_running())];
         pages(&self.http, &format!("{url}/dead-letters?limit=100"), "deadLetters").await
     }
+
+    /// Of all messages that did not fire a hook, what became of them.
+    pub async fn decisions(&mut self, hook: &str) -> anyhow::Result<Vec<Value>> {
+        let url = &self.api_urls[usize::from(!self.router.is_running())];
+        pages(&self.http, &format!("{url}/hooks/{hook}/decisions?limit=1000"), "decisions").await
+    }
 }
 
 async fn pages(http: &Http, url: &str, what: &str) -> anyhow::Result<Vec<Value>> {
@@ -211,6 +217,8 @@ timeout_seconds = 2
 connect_timeout_seconds = 2
 [router]
 return_after_seconds = 2
+# A long run makes thousands of them, and each is looked at.
+decisions_kept = 1000000
 [api]
 listen = "127.0.0.1:{api}"
 [bridge]

@@ -214,11 +214,11 @@ async fn after_an_interruption_each_policy_does_its_own_and_says_what_was_missed
     assert_eq!((count("g/latest"), count("g/all"), count("g/none")), (1, 3, 0));
     assert_eq!(triggers["g/all"], [17, 18, 19].map(|hour| at(&format!("2026-11-22T{hour}:00:00Z"))));
     for (row, missed) in rows.iter().zip([8, 6, 9]) {
-        let decisions = world.store().decisions(row.incarnation, 10).await.unwrap();
+        let decisions = world.store().decision_entries(row.incarnation, None, 10).await.unwrap();
         assert_eq!(decisions.len(), 1);
-        assert_eq!(decisions[0].outcome, "missed-schedule");
+        assert_eq!(decisions[0].row.outcome, "missed-schedule");
         assert!(
-            decisions[0].reason.starts_with(&format!("{missed} scheduled times were missed")),
+            decisions[0].row.reason.starts_with(&format!("{missed} scheduled times were missed")),
             "{decisions:?}"
         );
     }

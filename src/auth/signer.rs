@@ -3,6 +3,7 @@
 //! The MAC covers method, the raw target with its query, host and port. Payload hashes are optional in Hawk
 //! and left out: TLS protects the body, and hashing it would cost more than all the rest of the signature.
 
+use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
@@ -10,12 +11,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hawk::{Credentials, Key, RequestBuilder, SHA256};
 use http::HeaderValue;
+use serde::Serialize;
 use serde_json::Value;
 
 /// Holds a client's credentials, and signs with them.
 pub struct Signer {
     credentials: Credentials,
-    certificate: Option<String>,
+    certificate: Option<Value>,
     host: String,
     port: u16,
     nonces: Nonces,
@@ -32,6 +34,19 @@ impl Nonces {
         format!("{}{:x}", self.drawn, self.next.fetch_add(1, Ordering::Relaxed))
     }
 }
+
+/// Hawk's `ext`, as Taskcluster's auth service reads it: base64 of this JSON.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Ext<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    certificate: Option<&'a Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    authorized_scopes: Option<&'a [String]>,
+}
+
+/// Room for a usual header, which is written in small pieces.
+const HEADER_BYTES: usize = 384;
 
 /// Why credentials cannot be used. Never shows a secret.
 #[derive(Debug, thiserror::Error)]
@@ -67,7 +82,7 @@ impl Signer {
         }
         let certificate = match certificate.map(serde_json::from_str::<Value>) {
             None => None,
-            Some(Ok(value @ Value::Object(_))) => Some(value.to_string()),
+            Some(Ok(value @ Value::Object(_))) => Some(value),
             Some(_) => return Err(CredentialsError::Certificate(client_id.to_owned())),
         };
         let key = Key::new(access_token, SHA256).map_err(|_| CredentialsError::Key(client_id.to_owned()))?;
@@ -95,38 +110,21 @@ impl Signer {
         }
         let (now, nonce) = (SystemTime::now(), self.nonces.next());
         let header = request.request().make_header_full(&self.credentials, now, nonce)?;
-        let mut value = HeaderValue::try_from(format!("Hawk {header}"))
-            .map_err(|error| hawk::Error::HeaderParseError(error.to_string()))?;
+        let mut text = String::with_capacity(HEADER_BYTES);
+        write!(text, "Hawk {header}").map_err(|error| hawk::Error::HeaderParseError(error.to_string()))?;
+        let mut value =
+            HeaderValue::try_from(text).map_err(|error| hawk::Error::HeaderParseError(error.to_string()))?;
         value.set_sensitive(true);
         Ok(value)
     }
 
     fn ext(&self, authorized_scopes: Option<&[String]>) -> Option<String> {
-        if self.certificate.is_none() && authorized_scopes.is_none() {
-            return None;
+        let ext = Ext { certificate: self.certificate.as_ref(), authorized_scopes };
+        match ext {
+            Ext { certificate: None, authorized_scopes: None } => None,
+            // Text and lists of text always become JSON.
+            ext => Some(STANDARD.encode(serde_json::to_vec(&ext).unwrap_or_default())),
         }
-        let mut json = String::with_capacity(128 + self.certificate.as_ref().map_or(0, String::len));
-        json.push('{');
-        if let Some(certificate) = &self.certificate {
-            json.push_str("\"certificate\":");
-            json.push_str(certificate);
-        }
-        if let Some(scopes) = authorized_scopes {
-            if json.len() > 1 {
-                json.push(',');
-            }
-            json.push_str("\"authorizedScopes\":[");
-            for (index, scope) in scopes.iter().enumerate() {
-                if index > 0 {
-                    json.push(',');
-                }
-                // Value's Display escapes as JSON demands.
-                json.push_str(&Value::from(scope.as_str()).to_string());
-            }
-            json.push(']');
-        }
-        json.push('}');
-        Some(STANDARD.encode(json))
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! The life of a message: `intake` gives each hook its turn; `process` decides (on `deciders`), commits what was
 //! decided and only then acknowledges; `submit` takes each fire to its end behind the [`gate`]; `outcome` commits
-//! the end; `events` tells of it. `keeper` keeps queues and bindings in line with the hooks of the [`registry`].
+//! the end; `events` tells of it. `keeper` keeps queues and bindings in line with the hooks of the [`registry`]; `connection`
+//! follows the broker, `consuming` leaves messages there while the queue service is down. `start` puts all of it together.
 //!
 //! Everything that is recorded and not ended when the process stops, however it stops, is found at the next start.
 

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use harness::{Rabbit, eventually};
+use harness::Rabbit;
 use serde_json::json;
 
 use super::account::{self, Row};
 use super::deployment::{Deployment, FOREIGN, WEBHOOK};
-use super::system::{SOON, hook};
+use super::system::hook;
 use super::traffic::{Entrance, Senders};
 
 /// How hard it is tried.
@@ -88,15 +88,14 @@ impl Lane {
         // Words of a routing key and of a repository's name: letters and digits.
         let prefix = format!("r{}", self.rows.len());
         let traffic = self.senders.start(&prefix, self.scale.interval);
-        for strike_number in 0..self.scale.strikes as usize {
-            let before = traffic.sent().max(strike_number);
-            eventually(SOON, async || (traffic.sent() >= before + 20).then_some(())).await;
+        for _ in 0..self.scale.strikes {
+            // Each strike meets traffic, and what waited for the end of the last one has its chance.
+            traffic.flows().await;
             strike(&mut self.deployment, self.scale.hold)
                 .await
                 .map_err(|error| error.context(fault.to_owned()))?;
         }
-        let before = traffic.sent();
-        eventually(SOON, async || (traffic.sent() >= before + 20).then_some(())).await;
+        traffic.flows().await;
         let ledger = traffic.stop().await.map_err(|error| error.context(fault.to_owned()))?;
         let row = account::settle(&mut self.deployment, fault, &ledger).await?;
         eprintln!("{}", account::table(std::slice::from_ref(&row)).lines().nth(1).unwrap_or_default());

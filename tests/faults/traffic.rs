@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
-use harness::Http;
+use harness::{Http, eventually};
 use pulse::{Amqp, Message, Properties, PublishError, Transport};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
@@ -24,6 +24,9 @@ const AGAIN: Duration = Duration::from_millis(200);
 
 /// After so long an event that nobody takes is a failure of the test.
 const PATIENCE: Duration = Duration::from_secs(90);
+
+/// So many events that are taken at each entrance are traffic.
+const FLOWING: usize = 5;
 
 /// A trigger that is not answered in this time is sent again.
 const TRIGGER_PATIENCE: Duration = Duration::from_secs(5);
@@ -262,9 +265,23 @@ impl Senders {
 }
 
 impl Traffic {
-    /// How many events have been sent so far.
-    pub fn sent(&self) -> usize {
-        self.ledger.lock().unwrap().len()
+    /// Waits until some more events have been taken at every entrance.
+    pub async fn flows(&self) {
+        let before = self.taken();
+        eventually(PATIENCE, async || {
+            let now = self.taken();
+            Entrance::ALL.iter().all(|entrance| now[entrance] >= before[entrance] + FLOWING).then_some(())
+        })
+        .await;
+    }
+
+    /// How many events have been taken so far.
+    fn taken(&self) -> BTreeMap<Entrance, usize> {
+        let mut taken = BTreeMap::from(Entrance::ALL.map(|entrance| (entrance, 0)));
+        for sent in self.ledger.lock().unwrap().values().filter(|sent| sent.confirmed) {
+            *taken.entry(sent.entrance).or_default() += 1;
+        }
+        taken
     }
 
     /// Sends nothing new, waits until everything that was sent has been taken, and hands over the ledger.

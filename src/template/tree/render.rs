@@ -18,7 +18,30 @@ pub struct Renderer<'a> {
     out: Writer,
     rounds: usize,
     limits: &'a Limits,
-    until: Instant,
+    watch: Watch,
+}
+
+/// How long a render has worked, as far as the wall clock can tell: between two looks at most [`STEP`] counts, because a process
+/// that stood still meanwhile (stopped, or its machine was) is no fault of the template.
+struct Watch {
+    looked: Instant,
+    worked: Duration,
+}
+
+/// Ten times what one string may take by its fuel.
+const STEP: Duration = Duration::from_millis(100);
+
+impl Watch {
+    fn new(now: Instant) -> Self {
+        Self { looked: now, worked: Duration::ZERO }
+    }
+
+    /// How long it has worked until now.
+    fn look(&mut self, now: Instant) -> Duration {
+        self.worked += now.saturating_duration_since(self.looked).min(STEP);
+        self.looked = now;
+        self.worked
+    }
 }
 
 /// Where the parts of an object go: what separates them, and the keys that were there.
@@ -35,7 +58,7 @@ impl<'a> Renderer<'a> {
             out: Writer::new(limits.output_bytes, limits.depth),
             rounds: 0,
             limits,
-            until: Instant::now() + Duration::from_millis(limits.render_ms),
+            watch: Watch::new(Instant::now()),
         }
     }
 
@@ -268,13 +291,28 @@ impl<'a> Renderer<'a> {
         Ok(())
     }
 
-    fn check_time(&self) -> Result<(), TemplateError> {
-        if Instant::now() > self.until {
+    fn check_time(&mut self) -> Result<(), TemplateError> {
+        if self.watch.look(Instant::now()) > Duration::from_millis(self.limits.render_ms) {
             return Err(TemplateError::exceeded(format!(
                 "takes longer than {} ms to render",
                 self.limits.render_ms
             )));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_stood_still_has_not_worked() {
+        let start = Instant::now();
+        let mut watch = Watch::new(start);
+        let at = |milliseconds| start + Duration::from_millis(milliseconds);
+        assert_eq!(watch.look(at(3)), Duration::from_millis(3));
+        assert_eq!(watch.look(at(5_003)), Duration::from_millis(103), "stopped for five seconds");
+        assert_eq!(watch.look(at(5_013)), Duration::from_millis(113));
     }
 }

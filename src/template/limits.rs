@@ -24,8 +24,8 @@ pub struct Limits {
     pub tokens: usize,
     /// Rounds of all `{% for %}` keys of a template together.
     pub rounds: usize,
-    /// Time of one render, in milliseconds; time in which the process stood still does not count. A realistic task renders in less
-    /// than a tenth of one.
+    /// Time of one render, in milliseconds. Of a pause of the process 100 count at most, in a worker all of it. A realistic task
+    /// renders in less than a tenth of one.
     pub render_ms: u64,
     /// Memory of a render worker, in bytes of address space.
     pub worker_bytes: u64,

@@ -77,8 +77,11 @@ pub async fn run_router(config: Config, stop: CancellationToken) -> anyhow::Resu
     let mut beside = role.look_after(&config, &metrics, notifier);
     late.come(role.api.routes().merge(role.ui.routes()).merge(role.ui.fallback()));
     health.running(health::Parts { store, transport: transport.clone(), router: role.router.clone() });
-    // A panic of the server would have been its own end.
-    let _ = server.await;
+    let ended = tokio::select! {
+        // A panic of the server would have been its own end.
+        _ = server => Ok(()),
+        failed = role.failed() => Err(anyhow::anyhow!(failed)),
+    };
     drained(async {
         // A mail that is under way goes out again, with the same id, at the next start.
         beside.shutdown().await;
@@ -88,7 +91,7 @@ pub async fn run_router(config: Config, stop: CancellationToken) -> anyhow::Resu
         traces.stop().await;
     })
     .await;
-    Ok(())
+    ended
 }
 
 /// `pulsehook bridge`: serves webhooks, publishes them and the clock's ticks. `reload` reads the configuration again, for
@@ -130,20 +133,29 @@ pub async fn run_bridge(
         Some(address) => Some(listen("bridge.status_listen", address).await?),
         None => None,
     };
-    let status_served = async {
-        match status {
-            Some(listener) => serve(listener, bridge.status_routes(), stop.clone()).await,
-            None => std::future::pending().await,
+    let failed = async {
+        tokio::select! {
+            // First, as it starts the tasks.
+            biased;
+            failed = async {
+                start_bridge(&bridge).await;
+                std::future::pending().await
+            } => failed,
+            failed = bridge.failed() => failed,
         }
     };
-    let failed = async {
-        start_bridge(&bridge).await;
-        bridge.failed().await
-    };
     let routes = bridge.routes().merge(bridge.health_routes()).merge(metrics.routes());
+    // Each ends when it has answered what was under way at the stop.
+    let served = async {
+        let status_served = async {
+            if let Some(listener) = status {
+                serve(listener, bridge.status_routes(), stop.clone()).await;
+            }
+        };
+        tokio::join!(serve(listener, routes, stop.clone()), status_served)
+    };
     let ended = tokio::select! {
-        () = serve(listener, routes, stop.clone()) => Ok(()),
-        () = status_served => Ok(()),
+        ((), ()) = served => Ok(()),
         failed = failed => Err(anyhow::anyhow!(failed)),
         () = reloading => Err(anyhow::anyhow!("no more signals arrive")),
         () = metrics.keep() => Ok(()),
@@ -167,11 +179,11 @@ fn build_bridge(
     Ok(bridge::Bridge::build(&config.bridge, &config.pulse.user, transport, outside).map_err(ConfigError)?)
 }
 
-/// Declares the bridge's exchanges and starts its tasks, again and again while the broker refuses.
+/// Starts the bridge's tasks and declares its exchanges, these again and again while the broker refuses.
 async fn start_bridge(bridge: &bridge::Bridge) {
     const RETRY: Duration = Duration::from_secs(5);
     while let Err(error) = bridge.start().await {
-        tracing::warn!(%error, "the broker does not let this user have the bridge's exchanges; trying again");
+        tracing::warn!(%error, "the broker does not let this user declare the bridge's exchanges; trying again");
         tokio::time::sleep(RETRY).await;
     }
 }
@@ -253,6 +265,15 @@ impl RouterRole {
             beside.spawn(notifier.run(self.store.clone(), self.router.clone()));
         }
         beside
+    }
+
+    /// Waits until a part of it has ended although nobody asked it to, and tells which: a defect, after which the process should
+    /// stop, so that another takes over.
+    async fn failed(&self) -> &'static str {
+        tokio::select! {
+            () = self.router.failed() => "a part of the router ended unexpectedly; the log says where",
+            () = self.store.failed() => "the store's writer ended unexpectedly; the log says where",
+        }
     }
 
     async fn stop(&self) {

@@ -60,6 +60,16 @@ pub struct ConfigError(pub Vec<String>);
 /// The shortest key for task ids, in bytes: 128 bits if it is random hex.
 const SHORTEST_KEY: usize = 32;
 
+/// Options that are lists of words, which a variable gives with commas between them; an empty variable is an empty list. Lists
+/// of tables are a file's business.
+const LISTS: [&str; 5] = [
+    "api.denied_exchanges",
+    "auth.anonymous",
+    "bridge.trusted_proxies",
+    "notify.deny",
+    "telemetry.metrics_from",
+];
+
 const SECTIONS: [&str; 12] = [
     "pulse",
     "store",
@@ -91,19 +101,28 @@ impl Config {
             }
             builder = builder.add_source(File::from_str(&text, FileFormat::Toml));
         }
-        let variables = environment
-            .into_iter()
-            .filter(|(name, _)| name.starts_with("PULSEHOOK_") && name.contains("__"))
-            .collect();
-        let layers = builder
-            .add_source(
-                Environment::with_prefix("PULSEHOOK")
-                    .prefix_separator("_")
-                    .separator("__")
-                    .try_parsing(true)
-                    .source(Some(variables)),
-            )
-            .build()
+        let mut variables = config::Map::new();
+        let mut lists = Vec::new();
+        for (name, value) in environment {
+            let Some(key) = name.strip_prefix("PULSEHOOK_").filter(|key| key.contains("__")) else {
+                continue;
+            };
+            match LISTS.into_iter().find(|list| *list == key.to_lowercase().replace("__", ".")) {
+                Some(list) => lists.push((list, words(&value))),
+                None => drop(variables.insert(name, value)),
+            }
+        }
+        let variables = Environment::with_prefix("PULSEHOOK")
+            .prefix_separator("_")
+            .separator("__")
+            .try_parsing(true)
+            .source(Some(variables));
+        let mut built = Ok(builder.add_source(variables));
+        for (list, words) in lists {
+            built = built.and_then(|builder| builder.set_override(list, words));
+        }
+        let layers = built
+            .and_then(|builder| builder.build())
             .map_err(|error| ConfigError(vec![error.to_string()]))?;
         Self::assemble(&layers)
     }
@@ -209,6 +228,14 @@ fn section<T: DeserializeOwned>(layers: &Layers, name: &str, errors: &mut Vec<St
     }
 }
 
+/// What a variable gives for a list.
+fn words(text: &str) -> config::Value {
+    let origin = "the environment".to_owned();
+    let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+    let words = words.map(|word| config::Value::new(Some(&origin), word.to_owned()));
+    config::Value::new(Some(&origin), words.collect::<Vec<_>>())
+}
+
 /// Refuses addresses that other machines can reach: for roles that let in whoever asks.
 pub fn loopback_only(option: &str, address: SocketAddr) -> Result<(), String> {
     if address.ip().is_loopback() {
@@ -253,6 +280,42 @@ mod tests {
             ("a", "http://variable")
         );
         assert_eq!(config.router.pending_fires, 7);
+    }
+
+    #[test]
+    fn a_variable_gives_a_list_of_words_with_commas() {
+        let config = load(
+            "",
+            &[
+                ("PULSEHOOK_BRIDGE__TRUSTED_PROXIES", "10.0.0.0/8,192.168.1.1/32"),
+                ("PULSEHOOK_AUTH__ANONYMOUS", "hooks:list-hooks:*"),
+                ("PULSEHOOK_QUEUE__ROOT_URL", "http://a,b"),
+            ],
+        )
+        .unwrap();
+        assert_eq!(config.bridge.trusted_proxies.len(), 2);
+        assert_eq!(config.auth.anonymous, ["hooks:list-hooks:*"]);
+        assert_eq!(config.queue.root_url, "http://a,b", "no list");
+        let config = load(
+            "[auth]\nanonymous = [\"*\"]\n",
+            &[
+                ("PULSEHOOK_API__DENIED_EXCHANGES", " exchange/a, exchange/b ,,"),
+                ("PULSEHOOK_NOTIFY__DENY", "7"),
+                ("PULSEHOOK_AUTH__ANONYMOUS", ""),
+            ],
+        )
+        .unwrap();
+        assert_eq!(config.api.denied_exchanges, ["exchange/a", "exchange/b"]);
+        assert_eq!(config.notify.deny, ["7"]);
+        assert!(config.auth.anonymous.is_empty(), "{:?}", config.auth.anonymous);
+        // Every list of words of the shipped file is one of them.
+        let table: toml::Table = DEFAULTS.parse().unwrap();
+        let sections = table.iter().filter_map(|(name, section)| Some((name, section.as_table()?)));
+        for (section, options) in sections {
+            for (option, _) in options.iter().filter(|(_, value)| value.is_array()) {
+                assert!(LISTS.contains(&format!("{section}.{option}").as_str()), "{section}.{option}");
+            }
+        }
     }
 
     #[test]

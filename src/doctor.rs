@@ -79,7 +79,7 @@ pub async fn examine(config: &Config, roles: Roles, mut tell: impl FnMut(&Findin
         findings.extend(found);
     };
     add(configuration(config, roles));
-    add(broker::check(config).await);
+    add(broker::check(config, roles).await);
     if roles.bridge {
         add(vec![spool(config)]);
     }

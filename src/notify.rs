@@ -94,6 +94,9 @@ enum SendError {
     /// The server is away or busy, or does not let us in: later.
     #[error("{0}")]
     Later(String),
+    /// It was given the mail's text, and did not answer in time or broke off: the mail may well be delivered.
+    #[error("{0}")]
+    Unknown(String),
     /// It will never take this mail.
     #[error("{0}")]
     Refused(String),
@@ -102,7 +105,7 @@ enum SendError {
 /// What carries mail.
 #[async_trait]
 trait Mailer: Send + Sync {
-    /// Hands over one mail.
+    /// Hands over one mail. Ends by itself, whatever the server does: a conversation that is dropped tells nothing.
     async fn send(&self, mail: &Mail) -> Result<(), SendError>;
     /// Whether the server lets us in. Sends nothing.
     async fn check(&self) -> Result<(), String>;

@@ -40,11 +40,13 @@ pub mod triggering;
 mod undeliverable;
 mod waiters;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use futures_util::FutureExt as _;
 use pulse::trace::Tracing;
 use pulse::{Delivery, QueueKind, Transport, naming};
 use serde::Deserialize;
@@ -81,6 +83,8 @@ pub struct Config {
     pub pending_fires_per_hook: u32,
     /// Rendered tasks of pending fires in memory.
     pub pending_megabytes: u32,
+    /// Bodies of messages that were taken in advance and wait their turn; beyond it hooks with large messages get few of them in advance.
+    pub held_megabytes: u32,
     /// Submissions at a time, all hooks together.
     pub submissions: u32,
     /// The same for one hook.
@@ -170,6 +174,8 @@ struct Inner {
     latest_generation: AtomicU64,
     tasks: TaskTracker,
     stop: CancellationToken,
+    /// Something has ended by a panic.
+    failed: CancellationToken,
 }
 
 /// A running router. Clones share it.
@@ -182,7 +188,17 @@ impl Router {
     /// Takes up a hook that was made or changed, and waits until its queue and bindings have been tried once.
     /// Answers the health of its bindings; an error says why its queue does not stand yet, and is retried in the background.
     pub async fn hook_saved(&self, row: &HookRow) -> Result<Vec<pulse::BindingHealth>, KeepError> {
+        let queue = naming::queue(&self.inner.config.user, &row.name.group, &row.name.id);
+        let known = self.inner.registry.get(&queue).is_some_and(|hook| hook.incarnation == row.incarnation);
         self.inner.register(row);
+        // A hook that could not be read until now may have fires that are pending; a new one has none.
+        if !known
+            && row.version > 1
+            && let Some(hook) = self.inner.registry.get(&queue)
+            && let Err(error) = self.inner.recover_of(&hook).await
+        {
+            tracing::error!(hook = %row.name, %error, "cannot read which of its fires are pending: they go on at the next start");
+        }
         let scheduled = self.inner.scheduler.saved(row).await;
         let kept = self.keep(&row.name).await?;
         scheduled?;
@@ -190,10 +206,10 @@ impl Router {
     }
 
     /// Lets go of a deleted hook: its pending fires are cancelled and its queue is deleted, in the background if the broker is away.
-    pub async fn hook_deleted(&self, name: &HookName) -> Result<(), KeepError> {
-        let queue = naming::queue(&self.inner.config.user, &name.group, &name.id);
-        self.inner.registry.remove(&queue);
-        self.keep(name).await.map(|_| ())
+    pub async fn hook_deleted(&self, row: &HookRow) -> Result<(), KeepError> {
+        let queue = naming::queue(&self.inner.config.user, &row.name.group, &row.name.id);
+        self.inner.registry.remove(&queue, row.incarnation);
+        self.keep(&row.name).await.map(|_| ())
     }
 
     async fn keep(&self, name: &HookName) -> Result<Vec<pulse::BindingHealth>, KeepError> {
@@ -279,6 +295,11 @@ impl Router {
         &self.inner.config.limits
     }
 
+    /// Returns when a part of the router has ended by a panic, which has told itself where.
+    pub async fn failed(&self) {
+        self.inner.failed.cancelled().await;
+    }
+
     /// Stops: no new messages; ends that are on their way are committed. The caller bounds the time.
     pub async fn stop(&self) {
         self.inner.stop.cancel();
@@ -296,30 +317,49 @@ impl Inner {
         }
     }
 
-    /// Stops consuming a hook's queue until the moment has come.
+    /// Stops consuming a hook's queue until the moment has come. What has come in advance goes back once nothing more comes: before, it
+    /// would come again at once, and each time counts towards the delivery limit.
     fn rest(self: &Arc<Self>, hook: &LiveHook, until: Instant) {
         let (inner, name, queue) = (self.clone(), hook.name.clone(), hook.queue.clone());
         self.spawn(async move {
             if let Err(error) = inner.transport.cancel(&queue).await {
                 tracing::debug!(hook = %name, %error, "will not be consumed when the broker is back");
             }
-            tokio::time::sleep_until(until).await;
-            if let Err(error) = inner.keep(&name).await {
-                tracing::warn!(hook = %name, %error, "the hook's queue is not as it should be");
-                inner.keep_trying(name);
-            }
+            drop(inner.taken_in(&queue).await);
+            inner.keep_at(until, name).await;
         });
+    }
+
+    /// Sees to it that a hook that is not consumed because its fires keep failing is consumed again after its pause.
+    fn wake(self: &Arc<Self>, hook: &LiveHook) {
+        if let Some(until) = hook.shared.throttle.untold(Instant::now()) {
+            let (inner, name) = (self.clone(), hook.name.clone());
+            self.spawn(async move { inner.keep_at(until, name).await });
+        }
+    }
+
+    async fn keep_at(self: Arc<Self>, at: Instant, name: HookName) {
+        tokio::time::sleep_until(at).await;
+        if let Err(error) = self.keep(&name).await {
+            tracing::warn!(hook = %name, %error, "the hook's queue is not as it should be");
+            self.keep_trying(name);
+        }
     }
 
     /// Runs a task until it ends or the router stops.
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
-        self.tasks.spawn(async move {
+        self.watch(async move {
             tokio::select! {
                 () = task => {}
                 () = stop.cancelled() => {}
             }
         });
+    }
+
+    /// Runs a task until it ends. That it panicked is told to [`Router::failed`]: without it the router would stand half way.
+    fn watch(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(watched(task, self.failed.clone()));
     }
 
     async fn submitter_closed(&self) {
@@ -330,6 +370,13 @@ impl Inner {
 
     fn load_in_outcomes(&self) -> bool {
         self.submitter.settled.capacity() < self.submitter.settled.max_capacity()
+    }
+}
+
+/// Runs a task; if it panics that is told.
+async fn watched(task: impl Future<Output = ()>, failed: CancellationToken) {
+    if AssertUnwindSafe(task).catch_unwind().await.is_err() {
+        failed.cancel();
     }
 }
 
@@ -352,4 +399,18 @@ fn jitter(time: Duration) -> Duration {
 
 fn random_id() -> [u8; 16] {
     *uuid::Uuid::new_v4().as_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn that_a_task_panicked_is_told() {
+        let failed = CancellationToken::new();
+        watched(async {}, failed.clone()).await;
+        assert!(!failed.is_cancelled(), "it has ended as it should");
+        watched(async { panic!("on purpose") }, failed.clone()).await;
+        assert!(failed.is_cancelled());
+    }
 }

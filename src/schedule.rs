@@ -8,6 +8,10 @@ mod expression;
 mod field;
 pub mod plan;
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
+
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
@@ -61,14 +65,48 @@ impl Schedule {
         self.expressions.iter().filter_map(|expression| expression.previous(time)).max()
     }
 
-    /// The moments after `time`, in order, without end.
+    /// The moments after `time`, in order, without end. Each expression is asked again only when its own moment has come.
     pub fn after(&self, time: DateTime<Utc>) -> impl Iterator<Item = DateTime<Utc>> {
-        std::iter::successors(self.next(time), |time| self.next(*time))
+        let mut ahead: BinaryHeap<_> = self
+            .expressions
+            .iter()
+            .enumerate()
+            .filter_map(|(index, expression)| Some(Reverse((expression.next(time)?, index))))
+            .collect();
+        std::iter::from_fn(move || {
+            let Reverse((moment, _)) = *ahead.peek()?;
+            while let Some(mut first) = ahead.peek_mut()
+                && first.0.0 == moment
+            {
+                match self.expressions[first.0.1].next(moment) {
+                    Some(next) => first.0.0 = next,
+                    None => drop(PeekMut::pop(first)),
+                }
+            }
+            Some(moment)
+        })
     }
 
-    /// The moments before `time`, newest first.
+    /// The moments before `time`, newest first, in the same way.
     pub fn before(&self, time: DateTime<Utc>) -> impl Iterator<Item = DateTime<Utc>> {
-        std::iter::successors(self.previous(time), |time| self.previous(*time))
+        let mut behind: BinaryHeap<_> = self
+            .expressions
+            .iter()
+            .enumerate()
+            .filter_map(|(index, expression)| Some((expression.previous(time)?, index)))
+            .collect();
+        std::iter::from_fn(move || {
+            let (moment, _) = *behind.peek()?;
+            while let Some(mut first) = behind.peek_mut()
+                && first.0 == moment
+            {
+                match self.expressions[first.1].previous(moment) {
+                    Some(previous) => first.0 = previous,
+                    None => drop(PeekMut::pop(first)),
+                }
+            }
+            Some(moment)
+        })
     }
 }
 

@@ -39,6 +39,7 @@ pub use ancestor::Ancestor;
 pub use audit::AuditRow;
 pub use backup::{backup, restore};
 pub use decision::DecisionRow;
+pub use epoch::EPOCH_KEPT_MS;
 pub use figures::StoreFigures;
 pub use fire::{
     Ended, FireRow, FireState, FireSummary, NewFire, PendingFire, Recorded, Rendering, StoredMessage,
@@ -234,6 +235,11 @@ impl Store {
             Ok(id)
         })
         .await
+    }
+
+    /// Returns when the writer thread has ended by a panic: nothing can be recorded any more.
+    pub async fn failed(&self) {
+        self.inner.writer.failed.cancelled().await;
     }
 
     /// Commits what waits and ends the writer thread. Blocking, bounded by one transaction.

@@ -140,7 +140,7 @@ struct Inner {
     stop: CancellationToken,
 }
 
-/// Forms that are read at a time, each up to [`visit::LONGEST_FORM`]; more wait.
+/// Large forms that are read at a time, each up to [`visit::LONGEST_FORM`]; more wait.
 const FORMS: usize = 16;
 
 /// Previews at a time: they share threads with the messages on the road.

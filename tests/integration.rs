@@ -58,3 +58,5 @@ mod system;
 mod tracing;
 #[path = "integration/ui.rs"]
 mod ui;
+#[path = "integration/waiting.rs"]
+mod waiting;

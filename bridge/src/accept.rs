@@ -18,13 +18,10 @@ use crate::once::{Begun, Key, Turn};
 use crate::publisher::NotPublished;
 use crate::refusal::Refusal;
 use crate::source::Source;
-use crate::spool::{HEADER_COUNT, SpoolError};
+use crate::spool::HEADER_COUNT;
 
 /// Header with the id of an earlier message that had the same body under another, unsigned delivery id.
 const HEADER_REPEATS: &str = "x-pulsehook-repeats";
-
-/// When a sender shall come again after neither broker nor spool could take its event.
-const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Size of a message that Mozilla's pulse advises, in bytes.
 const ADVISED_MESSAGE_BYTES: usize = 8 << 10;
@@ -186,13 +183,13 @@ impl Shared {
                 // Missing exchanges and rights come back; the spool tells those from a message that nobody can take.
                 Err(NotPublished::Refused(reason)) if self.spool.is_some() => reason,
                 Err(NotPublished::Refused(reason)) => {
-                    return Err(Refusal::NotPublishable(format!("the broker refuses the message: {reason}")));
+                    return Err(Refusal::NotPublishable(reason));
                 }
                 Err(NotPublished::Unavailable(reason)) => reason,
             }
         };
         let Some(spool) = &self.spool else {
-            return Err(unavailable(format!("the broker is not available ({reason})")));
+            return Err(Refusal::unavailable("the broker is not available", reason));
         };
         match spool.append(&source.name, message, (self.now)().timestamp_millis()).await {
             Ok(()) => {
@@ -202,8 +199,9 @@ impl Shared {
                     Accepted { status: StatusCode::ACCEPTED, spooled: true, ..Accepted::of(event) };
                 Ok(Answered { accepted, repeated: false })
             }
-            Err(error @ (SpoolError::Full(_) | SpoolError::Failed(_))) => {
-                Err(unavailable(format!("the broker is not available ({reason}), and {error}")))
+            Err(error) => {
+                let outside = format!("the broker is not available, and {}", error.outside());
+                Err(Refusal::unavailable(outside, format!("{reason}, and {error}")))
             }
         }
     }
@@ -267,10 +265,6 @@ impl Shared {
             }
         }
     }
-}
-
-fn unavailable(reason: String) -> Refusal {
-    Refusal::Unavailable { reason, retry_after: RETRY_AFTER }
 }
 
 fn finish(turn: Option<Turn>, accepted: &Accepted, lasting: Duration) {

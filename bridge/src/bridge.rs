@@ -1,5 +1,6 @@
 //! The bridge as a whole: built from its configuration, started, reloaded, stopped, and handed to a listener as routes.
 
+use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -10,10 +11,11 @@ use pulse::trace::Tracing;
 use pulse::{TopologyError, Transport, naming};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::config::Config;
-use crate::limits::{Memory, PeerLimits};
+use crate::limits::{Memory, PeerLimits, Turns};
 use crate::once::{Key, Once};
 use crate::publisher::Publisher;
 use crate::source::{self, CompileFilter, Source, Sources};
@@ -73,6 +75,8 @@ pub(crate) struct Shared {
     pub once_window: Duration,
     pub peers: PeerLimits,
     pub memory: Memory,
+    /// For expanding bodies of senders who are not proven yet: on half of the machine's cores, so that the other half goes on.
+    pub expanding: Turns,
     pub trusted_proxies: Vec<IpNet>,
     pub max_body_bytes: usize,
     pub max_message_bytes: usize,
@@ -81,6 +85,8 @@ pub(crate) struct Shared {
     pub now: Now,
     pub tracing: Tracing,
     pub publish_seconds: metrics::Histogram,
+    /// Events that are being made safe.
+    pub accepting: TaskTracker,
 }
 
 impl Shared {
@@ -131,6 +137,8 @@ impl Bridge {
             Some(Arc::new(Spool::open(&config.spool.path, bounds).map_err(|error| vec![error])?))
         };
         let limits = &config.limits;
+        let read_timeout = Duration::from_secs(config.read_timeout_seconds);
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let timeout = Duration::from_millis(config.publish_timeout_ms);
         let shared = Shared {
             sources: RwLock::new(Arc::new(sources)),
@@ -141,15 +149,18 @@ impl Bridge {
             once: Once::new(MAX_RECENT),
             once_window: Duration::from_secs(config.once_seconds),
             peers: PeerLimits::new(limits.peer_per_second, limits.peer_burst, limits.peer_concurrency),
-            memory: Memory::new(limits.body_memory_bytes),
+            // A request may need its body and what that expands to.
+            memory: Memory::new(limits.body_memory_bytes, config.max_body_bytes.saturating_mul(2)),
+            expanding: Turns::new(cores / 2, read_timeout),
             trusted_proxies: config.trusted_proxies.clone(),
             max_body_bytes: config.max_body_bytes,
             max_message_bytes: config.max_message_bytes,
-            read_timeout: Duration::from_secs(config.read_timeout_seconds),
+            read_timeout,
             deliveries: Deliveries::default(),
             now: outside.now,
             tracing: outside.tracing,
             publish_seconds: metrics::histogram!("pulsehook_bridge_publish_seconds"),
+            accepting: TaskTracker::new(),
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -162,12 +173,14 @@ impl Bridge {
         })
     }
 
-    /// Declares the bridge's exchanges and starts its tasks: the clock, and the spool's way out. With the broker away the
-    /// exchanges are declared when it is back.
+    /// Starts the bridge's tasks, the clock and the spool's way out, and declares its exchanges. With the broker away the exchanges
+    /// are declared when it is back. The tasks run whatever becomes of the exchanges: those may stand already, made by somebody
+    /// who has the right to. So after an error the bridge works as far as it can, and a further call only declares once more.
     ///
     /// # Errors
-    /// [`TopologyError::Refused`] if the broker does not let this user have them.
+    /// [`TopologyError::Refused`] if the broker does not let this user have the exchanges.
     pub async fn start(&self) -> Result<(), TopologyError> {
+        self.start_tasks();
         let mut exchanges = vec![&self.shared.exchange];
         if self.config.clock.enabled {
             exchanges.push(&self.clock_exchange);
@@ -180,8 +193,16 @@ impl Bridge {
                 other => other?,
             }
         }
+        Ok(())
+    }
+
+    /// Once.
+    fn start_tasks(&self) {
         let shared = Arc::clone(&self.shared);
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        if !tasks.is_empty() {
+            return;
+        }
         if let Some(spool) = &shared.spool {
             let (spool, publisher) = (Arc::clone(spool), Arc::clone(&shared.publisher));
             let (now, stop) = (Arc::clone(&shared.now), self.stop.clone());
@@ -204,11 +225,10 @@ impl Bridge {
             housekeeping(&shared, stop).await;
             "housekeeping"
         });
-        Ok(())
     }
 
     /// Waits until one of the bridge's tasks ends although nobody asked it to, and tells which: a defect, after which
-    /// the process should stop. Never returns otherwise.
+    /// the process should stop. Never returns otherwise. To be asked after [`start`](Self::start).
     pub async fn failed(&self) -> String {
         let ended = std::future::poll_fn(|context| {
             let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
@@ -225,11 +245,15 @@ impl Bridge {
         }
     }
 
-    /// Stops the tasks, under a deadline. The listener should have stopped before.
+    /// Stops the tasks, and waits for the events that are being made safe, under a deadline. The listener should have stopped before.
     pub async fn stop(&self) {
         self.stop.cancel();
+        self.shared.accepting.close();
         let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
-        let all = async { while tasks.join_next().await.is_some() {} };
+        let all = async {
+            while tasks.join_next().await.is_some() {}
+            self.shared.accepting.wait().await;
+        };
         if tokio::time::timeout(STOP_DEADLINE, all).await.is_err() {
             warn!("the bridge's tasks did not stop in time");
         }

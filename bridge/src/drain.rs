@@ -7,15 +7,18 @@
 //! its own group may be there already.
 //!
 //! A refusal is hardly ever the message's fault: the exchange is missing, or a right. Such an event waits like one that
-//! meets no broker. Only when it is refused again and again while the broker takes the next one is it set aside, so that
-//! it does not block its source for ever.
+//! meets no broker. Only when it is refused again and again while the broker takes others on the same exchange is it set aside, so that
+//! it does not block its source for ever, and with its age the whole spool. The next event of its source is tried for that; where there is none,
+//! what other sources publish tells as well. And where nobody publishes anything, an event that is the only one to be refused is
+//! set aside after an hour.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pulse::Status;
+use pulse::{Message, Status};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -29,8 +32,14 @@ const BATCH: u32 = 64;
 /// First and longest pause after a failed attempt.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
-/// After so many refusals of one event in a row the next one is tried, to tell whose fault it is.
+// What is refused again meanwhile costs the messages of others no channel.
+const _: () = assert!(PAUSE.1.as_secs() < pulse::amqp::CAREFUL_FOR.as_secs());
+
+/// After so many refusals of one event in a row it is looked for whose fault it is.
 const REFUSALS: u32 = 3;
+
+/// An event that the broker refuses for so long, and no other, is set aside although nothing else was published.
+const ALONE_FOR: Duration = Duration::from_secs(3600);
 
 /// How often the wall clock is looked at for held events: it may jump.
 const LOOK: Duration = Duration::from_secs(1);
@@ -41,11 +50,11 @@ pub async fn run(spool: Arc<Spool>, publisher: Arc<Publisher>, now: Now, stop: C
     let mut workers = JoinSet::new();
     loop {
         let at = now().timestamp_millis();
-        let due = spool.next_due();
-        if due.is_some_and(|due| due <= at)
-            && let Err(error) = spool.release(at).await
-        {
-            error!(%error, "held events cannot be released yet");
+        while spool.next_due().is_some_and(|due| due <= at) {
+            if let Err(error) = spool.release(at).await {
+                error!(%error, "held events cannot be released yet");
+                break;
+            }
         }
         for source in spool.sources() {
             if running.insert(source.clone()) {
@@ -87,13 +96,34 @@ pub async fn run(spool: Arc<Spool>, publisher: Arc<Publisher>, now: Now, stop: C
 }
 
 /// An event that the broker refuses.
-#[derive(Default)]
 struct Refused {
     id: i64,
     /// How often it has.
     times: u32,
-    /// It took others of the same group.
-    alone: bool,
+    /// Since when.
+    since: Instant,
+    /// The broker took later ones of its group.
+    others_taken: bool,
+}
+
+impl Refused {
+    /// Counts a refusal of this event; another one's begins anew.
+    fn note(last: &mut Option<Self>, id: i64) -> &mut Self {
+        let first = Self { id, times: 0, since: Instant::now(), others_taken: false };
+        let refused = match last.take() {
+            Some(refused) if refused.id == id => refused,
+            _ => first,
+        };
+        last.insert(Self { times: refused.times + 1, ..refused })
+    }
+
+    /// Whether it is this event's own fault: the broker takes others.
+    fn is_its_own_fault(&self, publisher: &Publisher, message: &Message) -> bool {
+        self.times >= REFUSALS
+            && (self.others_taken
+                || publisher.confirmed_since(&message.exchange, self.since)
+                || publisher.alone_refused_for(message) >= ALONE_FOR)
+    }
 }
 
 /// Publishes a source's events until none is left.
@@ -101,7 +131,7 @@ async fn drain(spool: &Spool, publisher: &Publisher, source: &str) {
     let mut status = publisher.status();
     let mut pause = PAUSE.0;
     let mut published = 0_u64;
-    let mut refused = Refused::default();
+    let mut refused = None;
     let mut careful = false;
     while spool.holds(source) {
         // An error means that the transport is gone for good; the process is stopping.
@@ -134,20 +164,24 @@ async fn drain_together(
     spool: &Spool,
     publisher: &Publisher,
     source: &str,
-    refused: &mut Refused,
+    refused: &mut Option<Refused>,
 ) -> Result<u64, String> {
     let batch = spool.oldest(source, BATCH).await.map_err(text)?;
     let messages = batch.iter().map(|stored| stored.message.clone()).collect();
     let mut published = Vec::with_capacity(batch.len());
     let mut failure = None;
+    let mut others_taken = false;
     for (stored, answer) in batch.into_iter().zip(publisher.publish_all_patiently(messages).await) {
         match answer {
-            Ok(()) => published.push(stored.id),
+            Ok(()) => {
+                others_taken |= failure.is_some();
+                published.push(stored.id);
+            }
             Err(error) => drop(failure.get_or_insert((stored.id, error))),
         }
     }
     if let Some((id, NotPublished::Refused(_))) = failure {
-        *refused = Refused { id, times: 1, alone: !published.is_empty() };
+        Refused::note(refused, id).others_taken |= others_taken;
     }
     forget(spool, source, published, failure.map(|(_, error)| error.reason())).await
 }
@@ -157,7 +191,7 @@ async fn drain_singly(
     spool: &Spool,
     publisher: &Publisher,
     source: &str,
-    refused: &mut Refused,
+    refused: &mut Option<Refused>,
 ) -> Result<u64, String> {
     let batch = spool.oldest(source, BATCH).await.map_err(text)?;
     let mut published = Vec::with_capacity(batch.len());
@@ -172,26 +206,21 @@ async fn drain_singly(
             Err(error) => error,
         };
         if matches!(error, NotPublished::Refused(_)) {
-            if refused.id != stored.id {
-                *refused = Refused { id: stored.id, ..Refused::default() };
+            let refused = Refused::note(refused, stored.id);
+            if refused.times >= REFUSALS
+                && !refused.is_its_own_fault(publisher, &stored.message)
+                && let Some(next) = left.next()
+                && publisher.publish_patiently(&next.message).await.is_ok()
+            {
+                published.push(next.id);
             }
-            refused.times += 1;
-            if refused.times >= REFUSALS && !refused.alone {
-                // Whose fault is it?
-                if let Some(next) = left.next()
-                    && publisher.publish_patiently(&next.message).await.is_ok()
-                {
-                    published.push(next.id);
-                    refused.alone = true;
-                }
-            }
-            if refused.times >= REFUSALS && refused.alone {
+            if refused.is_its_own_fault(publisher, &stored.message) {
                 let (id, reason) = (stored.message.properties.message_id.as_deref(), error.reason());
                 error!(
                     source,
                     message_id = id.unwrap_or_default(),
                     reason,
-                    "the broker takes other events and not this one; it is set aside"
+                    "the broker refuses this event and takes others; it is set aside"
                 );
                 spool.refuse(source, stored.id, reason).await.map_err(text)?;
                 continue;

@@ -2,6 +2,8 @@
 //!
 //! Heartbeat and readiness fail when the bridge can neither publish nor spool: then a load balancer should send events
 //! elsewhere. The process lives for as long as `/__lbheartbeat__` answers: no trouble of others is a reason to restart it.
+//!
+//! Strangers reach these addresses, so what they tell names no host, user or file: that is in the log and in `/__status__`.
 
 use std::sync::Arc;
 
@@ -30,13 +32,13 @@ async fn heartbeat(State(shared): State<Arc<Shared>>) -> Response {
     let now = (shared.now)().timestamp_millis();
     let broker = match &*shared.publisher.status().borrow() {
         Status::Up => Ok(()),
-        Status::Down { reason } => Err(reason.clone()),
+        Status::Down { .. } => Err("the broker is away, or blocks publishers"),
     };
     let spool = match &shared.spool {
-        Some(spool) => spool.check(now).map_err(|error| error.to_string()),
-        None => Err("there is no spool".to_owned()),
+        Some(spool) => spool.check(now).map_err(|error| error.outside()),
+        None => Err("there is no spool"),
     };
-    let told = |result: &Result<(), String>| match result {
+    let told = |result: &Result<(), &str>| match result {
         Ok(()) => json!({"ok": true}),
         Err(reason) => json!({"ok": false, "reason": reason}),
     };

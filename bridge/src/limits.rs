@@ -15,15 +15,16 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::refusal::Refusal;
 
+mod memory;
+
+pub use memory::{Memory, Share};
+
 /// Addresses whose rates are remembered; beyond that the idle ones are forgotten, and if all are busy the new ones share
 /// one rate. About 100 bytes each.
 const MAX_PEERS: usize = 100_000;
 
 /// When to come again if too much is under way.
 const BUSY: Duration = Duration::from_secs(1);
-
-/// Unit in which memory is counted: a semaphore has 32-bit counts.
-const MEMORY_UNIT: usize = 1 << 10;
 
 fn quota(per_second: u32, burst: u32) -> Option<Quota> {
     let rate = NonZeroU32::new(per_second)?;
@@ -93,6 +94,13 @@ impl PeerLimits {
     }
 }
 
+impl PeerSlot {
+    /// Whose it is, as the limits see them: an address, or a network of them.
+    pub fn peer(&self) -> IpAddr {
+        self.peer
+    }
+}
+
 impl Drop for PeerSlot {
     fn drop(&mut self) {
         let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
@@ -145,54 +153,29 @@ impl SourceLimits {
     }
 }
 
-/// Memory for bodies, all requests together.
+/// Places for work that anybody can cause.
 #[derive(Clone)]
-pub struct Memory {
-    units: Arc<Semaphore>,
+pub struct Turns {
+    places: Arc<Semaphore>,
+    longest_wait: Duration,
 }
 
-/// A request's share of the memory; grows with its body.
-pub struct Share {
-    memory: Memory,
-    permit: Option<OwnedSemaphorePermit>,
-    units: usize,
-}
-
-impl Memory {
-    /// `bytes` in all.
-    pub fn new(bytes: u64) -> Self {
-        let units = usize::try_from(bytes / MEMORY_UNIT as u64).unwrap_or(usize::MAX);
-        Self { units: Arc::new(Semaphore::new(units.clamp(1, Semaphore::MAX_PERMITS))) }
+impl Turns {
+    /// So many at a time, at least one; nobody waits longer than `longest_wait`.
+    pub fn new(places: usize, longest_wait: Duration) -> Self {
+        Self { places: Arc::new(Semaphore::new(places.clamp(1, Semaphore::MAX_PERMITS))), longest_wait }
     }
 
-    /// Nothing yet.
-    pub fn share(&self) -> Share {
-        Share { memory: self.clone(), permit: None, units: 0 }
-    }
-}
-
-impl Share {
-    /// Makes sure of `bytes` in all for this request.
+    /// Waits for a place, in the order in which they come; it is free again when the permit is dropped.
     ///
     /// # Errors
-    /// [`Refusal::Unavailable`] if the others use too much.
-    pub fn grow(&mut self, bytes: usize) -> Result<(), Refusal> {
-        let more = bytes.div_ceil(MEMORY_UNIT).saturating_sub(self.units);
-        if more == 0 {
-            return Ok(());
+    /// [`Refusal::Unavailable`] if it takes too long.
+    pub async fn take(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        let place = Arc::clone(&self.places).acquire_owned();
+        match tokio::time::timeout(self.longest_wait, place).await {
+            Ok(Ok(place)) => Ok(place),
+            _ => Err(Refusal::unavailable("too many compressed bodies wait to be expanded", "")),
         }
-        let busy = || Refusal::Unavailable {
-            reason: "the bodies of other requests fill the memory that is set aside for them".to_owned(),
-            retry_after: BUSY,
-        };
-        let count = u32::try_from(more).map_err(|_| busy())?;
-        let permit = Arc::clone(&self.memory.units).try_acquire_many_owned(count).map_err(|_| busy())?;
-        match &mut self.permit {
-            Some(own) => own.merge(permit),
-            None => self.permit = Some(permit),
-        }
-        self.units += more;
-        Ok(())
     }
 }
 
@@ -228,14 +211,18 @@ mod tests {
         assert!(limits.enter().is_err(), "the burst is used up");
     }
 
-    #[test]
-    fn memory_is_shared_and_given_back() {
-        let memory = Memory::new(4 << 10);
-        let mut first = memory.share();
-        first.grow(1).unwrap();
-        first.grow(3 << 10).unwrap();
-        assert!(memory.share().grow(2 << 10).is_err());
+    #[tokio::test(start_paused = true)]
+    async fn whoever_finds_no_place_waits_and_not_for_ever() {
+        let turns = Turns::new(0, Duration::from_secs(10));
+        let first = turns.take().await.unwrap();
+        assert!(matches!(turns.take().await, Err(Refusal::Unavailable { .. })));
+        let waiting = tokio::spawn({
+            let turns = turns.clone();
+            async move { turns.take().await.is_ok() }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
         drop(first);
-        assert!(memory.share().grow(4 << 10).is_ok());
+        assert!(waiting.await.unwrap());
     }
 }

@@ -43,7 +43,7 @@ pub struct Turn {
     once: Once,
     key: Key,
     /// Dropping it wakes those who wait.
-    _wake: watch::Sender<()>,
+    wake: watch::Sender<()>,
     done: bool,
 }
 
@@ -65,7 +65,7 @@ impl Once {
                     None => {
                         let (wake, end) = watch::channel(());
                         entries.insert(key, Entry::UnderWay(end), UNDER_WAY, now);
-                        return Begun::First(Turn { once: self.clone(), key, _wake: wake, done: false });
+                        return Begun::First(Turn { once: self.clone(), key, wake, done: false });
                     }
                 }
             };
@@ -89,8 +89,18 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        if !self.done {
-            self.once.lock().remove(&self.key);
+        if self.done {
+            return;
+        }
+        let own = self.wake.subscribe();
+        let mut entries = self.once.lock();
+        // The mark may have been forgotten meanwhile, and another's turn begun or done.
+        let stands = match entries.get(&self.key, Instant::now()) {
+            Some(Entry::UnderWay(end)) => end.same_channel(&own),
+            Some(Entry::Answered(_)) | None => false,
+        };
+        if stands {
+            entries.remove(&self.key);
         }
     }
 }
@@ -133,5 +143,22 @@ mod tests {
         drop(turn);
         assert!(waiting.await.unwrap());
         assert!(matches!(once.begin([2; 32]).await, Begun::First(_)));
+    }
+
+    #[tokio::test]
+    async fn a_turn_whose_mark_was_forgotten_takes_nobody_elses_along() {
+        let once = Once::new(1);
+        let Begun::First(first) = once.begin([1; 32]).await else { panic!("not the first") };
+        assert!(matches!(once.begin([2; 32]).await, Begun::First(_)), "it takes the room");
+        let Begun::First(second) = once.begin([1; 32]).await else { panic!("its mark is forgotten") };
+        drop(first);
+        let waiting = tokio::spawn({
+            let once = once.clone();
+            async move { matches!(once.begin([1; 32]).await, Begun::Repeat(answer) if answer.message_id == "m") }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished(), "the second is under way");
+        second.done(&answer("m"), Duration::from_secs(60));
+        assert!(waiting.await.unwrap());
     }
 }

@@ -2,6 +2,9 @@
 //!
 //! The one place that maps errors to HTTP. A refusal is answered `{code, message}`, logged once where it is answered,
 //! and never holds a secret, a signature or a body. After a refusal nothing was published.
+//!
+//! A refusal's text is for strangers. What the broker and the spool said names hosts, users and files: it is for those who operate
+//! the bridge, in the log and in `/__status__`; see [`Refusal::inside`].
 
 use std::time::Duration;
 
@@ -52,18 +55,23 @@ pub enum Refusal {
     /// The body came before under another delivery id, which is not signed: a replay. Holds the first message's id.
     #[error("this body came before under another delivery id, as message {0}")]
     Repeated(String),
-    /// The broker will never take the message.
-    #[error("{0}")]
+    /// The broker will never take the message. Holds what it said, for those inside.
+    #[error("the broker refuses the message")]
     NotPublishable(String),
     /// The event cannot be kept safe now.
     #[error("{reason}; nothing was published, send the event again")]
     Unavailable {
-        /// Why, for people.
+        /// Why, for people outside.
         reason: String,
+        /// What exactly, for those inside; empty: no more than that.
+        detail: String,
         /// When to come again.
         retry_after: Duration,
     },
 }
+
+/// When a sender shall come again whose event could not be kept safe.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// The body of every refusal.
 #[derive(Serialize)]
@@ -73,6 +81,21 @@ struct Body<'a> {
 }
 
 impl Refusal {
+    /// [`Refusal::Unavailable`] for the usual time, with what strangers and what those inside are told.
+    pub fn unavailable(reason: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::Unavailable { reason: reason.into(), detail: detail.into(), retry_after: RETRY_AFTER }
+    }
+
+    /// The refusal's text with what strangers are not told.
+    pub fn inside(&self) -> String {
+        match self {
+            Self::NotPublishable(detail) | Self::Unavailable { detail, .. } if !detail.is_empty() => {
+                format!("{self} ({detail})")
+            }
+            _ => self.to_string(),
+        }
+    }
+
     /// HTTP status and code.
     pub fn status(&self) -> (StatusCode, &'static str) {
         match self {

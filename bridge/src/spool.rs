@@ -15,6 +15,8 @@ use pulse::Message;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 mod table;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use table::Table;
@@ -33,7 +35,7 @@ const MAX_HELD: u64 = 10_000;
 /// The bounds of a spool.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// Largest sum of the messages' sizes, in bytes.
+    /// Largest sum of the messages' sizes, in bytes: of those that wait and of those that coalescing holds back.
     pub max_bytes: u64,
     /// Once the oldest event has waited so long, no more are accepted.
     pub max_age: Duration,
@@ -50,6 +52,16 @@ pub enum SpoolError {
     Failed(String),
 }
 
+impl SpoolError {
+    /// What strangers are told.
+    pub fn outside(&self) -> &'static str {
+        match self {
+            Self::Full(_) => "the spool is full",
+            Self::Failed(_) => "the spool does not work",
+        }
+    }
+}
+
 /// What lies in the spool.
 #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -64,6 +76,9 @@ pub struct Contents {
     pub refused: u64,
     /// Keys whose events are being held back by coalescing.
     pub held: u64,
+    /// The size of what is held back, in bytes.
+    #[serde(default)]
+    pub held_bytes: u64,
 }
 
 #[derive(Default)]
@@ -75,6 +90,7 @@ struct State {
     oldest: Option<i64>,
     refused: u64,
     held: u64,
+    held_bytes: u64,
     /// Unix milliseconds.
     next_due: Option<i64>,
     /// Why the last write failed.
@@ -110,7 +126,7 @@ impl Spool {
                 state.oldest = table.oldest()?;
                 state.next_due = table.next_due()?;
                 state.refused = table.refused()?;
-                state.held = table.held()?;
+                (state.held, state.held_bytes) = table.held()?;
                 Ok(())
             })
             .map_err(|error| format!("bridge.spool: {}: {error}", path.display()))?;
@@ -149,6 +165,7 @@ impl Spool {
                 .map_or(0, |oldest| u64::try_from((now - oldest) / 1000).unwrap_or(0)),
             refused: state.refused,
             held: state.held,
+            held_bytes: state.held_bytes,
         }
     }
 
@@ -184,7 +201,8 @@ impl Spool {
     }
 
     /// Keeps an event until `due` (Unix milliseconds) as the latest of its `key`, in place of the one before; returns
-    /// once it is fsynced. The first of a key sets the time.
+    /// once it is fsynced. The first of a key sets the time. One that is not larger than the one before is taken also where there is no room
+    /// for another.
     ///
     /// # Errors
     /// See [`SpoolError`].
@@ -196,19 +214,22 @@ impl Spool {
         due: i64,
         now: i64,
     ) -> Result<(), SpoolError> {
-        {
-            let state = lock(&self.state);
-            self.check_state(&state, table::size(message), now)?;
-            if state.held >= MAX_HELD {
-                return Err(SpoolError::Full(format!("it may hold back {MAX_HELD} keys")));
-            }
-        }
+        // As for an append: counted before it is written, and nothing waits in between.
+        let place = self.jobs()?.reserve().await.map_err(|_| gone())?;
+        let size = table::size(message);
+        let room = {
+            let mut state = lock(&self.state);
+            let room = self.check_state(&state, size, now);
+            state.held_bytes += size;
+            room
+        };
         let (reply, answer) = oneshot::channel();
-        self.ask(Job::Hold { source: source.to_owned(), key, message: message.clone(), due, reply }, answer)
-            .await?
+        let (source, message) = (source.to_owned(), message.clone());
+        place.send(Job::Hold { source, key, message, size, room, due, reply });
+        answer.await.map_err(|_| gone())?
     }
 
-    /// Moves what is due from the held events to the waiting ones.
+    /// Moves some of what is due from the held events to the waiting ones; what is left is due still.
     ///
     /// # Errors
     /// See [`SpoolError`].
@@ -266,7 +287,8 @@ impl Spool {
     }
 
     fn check_state(&self, state: &State, size: u64, now: i64) -> Result<(), SpoolError> {
-        if state.bytes.saturating_add(size) > self.bounds.max_bytes {
+        let bytes = state.bytes.saturating_add(state.held_bytes);
+        if bytes.saturating_add(size) > self.bounds.max_bytes {
             return Err(SpoolError::Full(format!("it may hold {} bytes", self.bounds.max_bytes)));
         }
         let age =

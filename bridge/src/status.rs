@@ -31,6 +31,9 @@ const LONGEST_REASON: usize = 300;
 pub struct Status {
     /// Why the broker cannot be used; `None`: it can.
     pub broker_down: Option<String>,
+    /// Why the spool takes nothing; `None`: it would take an event of usual size, or there is none.
+    #[serde(default)]
+    pub spool_down: Option<String>,
     /// What lies in the spool; `None`: there is no spool.
     pub spool: Option<Contents>,
     /// The sources, in the order of their names.
@@ -156,7 +159,7 @@ impl Delivery {
     /// One that was refused.
     pub fn refused(at: i64, peer: IpAddr, refusal: &Refusal) -> Self {
         let (status, code) = refusal.status();
-        let reason = refusal.to_string().chars().take(LONGEST_REASON).collect();
+        let reason = refusal.inside().chars().take(LONGEST_REASON).collect();
         Self {
             at,
             peer: peer.to_string(),
@@ -237,9 +240,12 @@ impl Shared {
             pulse::Status::Up => None,
             pulse::Status::Down { reason } => Some(reason.clone()),
         };
+        let now = (self.now)().timestamp_millis();
+        let spool = self.spool.as_ref();
         Status {
             broker_down,
-            spool: self.spool.as_ref().map(|spool| spool.contents((self.now)().timestamp_millis())),
+            spool_down: spool.and_then(|spool| spool.check(now).err()).map(|error| error.to_string()),
+            spool: spool.map(|spool| spool.contents(now)),
             sources: sources.iter().map(|source| self.status_of(source)).collect(),
         }
     }

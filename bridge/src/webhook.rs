@@ -13,17 +13,19 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use bytes::{Bytes, BytesMut};
+use chrono::{DateTime, Utc};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use http_body_util::BodyExt as _;
 use metrics::counter;
 use pulse::trace::{Span, SpanKind};
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::{info, warn};
 
 use crate::accept::Answered;
 use crate::body::{Form, Payload};
 use crate::bridge::Shared;
 use crate::event::{self, Event, Reading};
-use crate::limits::Share;
+use crate::limits::{PeerSlot, Share};
 use crate::peer;
 use crate::refusal::Refusal;
 use crate::signature::{Proof, SignatureError};
@@ -33,8 +35,9 @@ use crate::status::Delivery;
 /// Header of an answer that was given before.
 const REPEATED: HeaderName = HeaderName::from_static("x-pulsehook-repeated");
 
-/// Bodies from this size on are expanded on a thread of their own, so that they keep nobody waiting; in bytes.
-const EXPAND_ASIDE: usize = 16 << 10;
+/// Bodies that are at most so large, compressed and expanded, in bytes, are expanded at once: it takes less than a millisecond. Larger ones keep a
+/// thread of their own busy and nobody waiting.
+const EXPAND_AT_ONCE: (usize, usize) = (16 << 10, 64 << 10);
 
 /// The webhook routes.
 pub fn routes(shared: Arc<Shared>) -> Router {
@@ -95,7 +98,7 @@ async fn receive(State(shared): State<Arc<Shared>>, request: Request) -> Respons
             let (status, code) = refusal.status();
             counter!("pulsehook_bridge_refused_total", "source" => known.clone(), "code" => code)
                 .increment(1);
-            warn!(source = known, peer = %sender, status = status.as_u16(), code, reason = %refusal, "webhook refused");
+            warn!(source = known, peer = %sender, status = status.as_u16(), code, reason = refusal.inside(), "webhook refused");
             refusal.into_response()
         }
     }
@@ -112,17 +115,17 @@ fn path(path: &str) -> (String, Option<String>) {
 }
 
 async fn handle(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     sender: IpAddr,
     address: Address<'_>,
     headers: &HeaderMap,
     body: axum::body::Body,
 ) -> Result<Handled, Refusal> {
     let begun = SystemTime::now();
-    let _slot = shared.peers.enter(sender)?;
+    let slot = shared.peers.enter(sender)?;
     let source = shared.source(&address.source).ok_or(Refusal::NoSource)?;
     let form = Form::of(headers)?;
-    let mut share = shared.memory.share();
+    let mut share = shared.memory.share(slot.peer());
     let body = read_body(shared, headers, body, &mut share).await?;
     let proof = Proof {
         headers,
@@ -131,8 +134,8 @@ async fn handle(
         body: &[],
         form_field: None,
     };
-    let payload = verify(shared, &source, form, proof, body, &mut share).await?;
-    let _permit = source.limits.enter()?;
+    let (payload, share) = verify(shared, &source, form, proof, body, share).await?;
+    let permit = source.limits.enter()?;
     let now = (shared.now)();
     match event::read(&source, &shared.exchange, headers, address.query, payload, now, &shared.tracing)? {
         Reading::Handshake { status, answer } => {
@@ -140,29 +143,53 @@ async fn handle(
             Ok(Handled::Handshake { status, answer })
         }
         Reading::Event(event) => {
-            let (context, parent) = (event.context, event.parent);
-            let about = shared.tracing.spans.is_some().then(|| about(&source, &event));
-            let outcome = shared.accept(&source, *event).await;
-            shared.tracing.record(context, || {
-                let mut span = Span {
-                    context,
-                    parent,
-                    name: "webhook",
-                    kind: SpanKind::Producer,
-                    start: begun,
-                    end: SystemTime::now(),
-                    attributes: about.unwrap_or_default(),
-                    error: outcome.as_ref().err().map(ToString::to_string),
-                };
-                if let Ok(answered) = &outcome {
-                    span.attributes
-                        .push(("http.response.status_code", answered.accepted.status.as_u16().to_string()));
-                }
-                span
-            });
-            Ok(Handled::Event(Box::new(outcome?)))
+            let held = Held { _slot: slot, _share: share, _permit: permit };
+            let accepting = accept(Arc::clone(shared), source, *event, begun, held);
+            let answered = shared.accepting.spawn(accepting).await;
+            // A panic, which is a defect and has told so, or the process is ending.
+            let failed = |_| Err(Refusal::unavailable("the bridge failed over this event", ""));
+            answered.unwrap_or_else(failed).map(|answered| Handled::Event(Box::new(answered)))
         }
     }
+}
+
+/// What an event that is being accepted takes of the limits.
+struct Held {
+    _slot: PeerSlot,
+    _share: Share,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// Makes the event safe, and records what that took. On a task of its own: a sender that goes away meanwhile ends the request and not
+/// this, or its next attempt would find half of it done.
+async fn accept(
+    shared: Arc<Shared>,
+    source: Arc<Source>,
+    event: Event,
+    begun: SystemTime,
+    _held: Held,
+) -> Result<Answered, Refusal> {
+    let (context, parent) = (event.context, event.parent);
+    let about = shared.tracing.spans.is_some().then(|| about(&source, &event));
+    let outcome = shared.accept(&source, event).await;
+    shared.tracing.record(context, || {
+        let mut span = Span {
+            context,
+            parent,
+            name: "webhook",
+            kind: SpanKind::Producer,
+            start: begun,
+            end: SystemTime::now(),
+            attributes: about.unwrap_or_default(),
+            error: outcome.as_ref().err().map(Refusal::inside),
+        };
+        if let Ok(answered) = &outcome {
+            let status = answered.accepted.status.as_u16().to_string();
+            span.attributes.push(("http.response.status_code", status));
+        }
+        span
+    });
+    outcome
 }
 
 /// What a span tells of an event; names as OpenTelemetry has them where it has any.
@@ -223,37 +250,67 @@ async fn read_body(
 /// what was signed before is believed too, since the expanded bytes are as good a proof.
 async fn verify(
     shared: &Shared,
-    source: &Source,
+    source: &Arc<Source>,
     form: Form,
     proof: Proof<'_>,
     body: Bytes,
-    share: &mut Share,
-) -> Result<Payload, Refusal> {
-    let refuse = |error| Refusal::Signature { error, status: source.wrong_signature_status };
-    let check = |body: &[u8]| {
-        let field = form.field(body);
-        let form_field = field.as_deref().map(str::as_bytes);
-        source.verifier.verify(&Proof { body, form_field, ..proof }, (shared.now)())
-    };
-    let first = check(&body);
+    mut share: Share,
+) -> Result<(Payload, Share), Refusal> {
+    let now = (shared.now)();
+    let first = check(source, form, Proof { body: &body, ..proof }, now);
     if !form.gzip {
-        first.map_err(refuse)?;
-        return form.parse(body);
+        first?;
+        return Ok((form.parse(body)?, share));
     }
-    if let Err(error @ SignatureError::Missing(_)) = first {
-        return Err(refuse(error));
-    }
+    let proven = match first {
+        Err(missing @ Refusal::Signature { error: SignatureError::Missing(_), .. }) => return Err(missing),
+        first => first.is_ok(),
+    };
     let max = shared.max_body_bytes;
-    let expanded = if body.len() < EXPAND_ASIDE {
-        form.expand(body, max)
-    } else {
-        share.grow(body.len() + max)?;
-        tokio::task::spawn_blocking(move || form.expand(body, max))
-            .await
-            .unwrap_or_else(|_| Err(Refusal::Malformed("the body could not be expanded".to_owned())))
-    }?;
-    if first.is_err() {
-        check(&expanded).map_err(refuse)?;
+    let (compressed, expanded) = EXPAND_AT_ONCE;
+    if body.len() <= compressed {
+        match form.expand(body.clone(), expanded.min(max)) {
+            Err(Refusal::TooLarge(_)) if expanded < max => {}
+            expanded => {
+                let expanded = expanded?;
+                if !proven {
+                    check(source, form, Proof { body: &expanded, ..proof }, now)?;
+                }
+                return Ok((form.parse(expanded)?, share));
+            }
+        }
     }
-    form.parse(expanded)
+    // A few kilobytes of a stranger's may be the work of many milliseconds: he waits for his turn, and pays in memory first.
+    let turn = match proven {
+        true => None,
+        false => Some(shared.expanding.take().await?),
+    };
+    share.grow(body.len() + max)?;
+    let headers = proof.headers.clone();
+    let (query, path_token) = (proof.query.map(str::to_owned), proof.path_token.map(str::to_owned));
+    let source = Arc::clone(source);
+    let (expanded, share) = tokio::task::spawn_blocking(move || {
+        // Here, as the work goes on if the sender goes away.
+        let _turn = turn;
+        let received = body.len();
+        let expanded = form.expand(body, max)?;
+        if !proven {
+            let (query, path_token) = (query.as_deref(), path_token.as_deref());
+            let proof = Proof { headers: &headers, query, path_token, body: &expanded, form_field: None };
+            check(&source, form, proof, now)?;
+        }
+        share.shrink(received + expanded.len());
+        Ok((expanded, share))
+    })
+    .await
+    .unwrap_or_else(|_| Err(Refusal::Malformed("the body could not be expanded".to_owned())))?;
+    Ok((form.parse(expanded)?, share))
+}
+
+/// Believes the sender of these bytes, or says why not.
+fn check(source: &Source, form: Form, proof: Proof<'_>, now: DateTime<Utc>) -> Result<(), Refusal> {
+    let field = form.field(proof.body);
+    let form_field = field.as_deref().map(str::as_bytes);
+    let refuse = |error| Refusal::Signature { error, status: source.wrong_signature_status };
+    source.verifier.verify(&Proof { form_field, ..proof }, now).map_err(refuse)
 }

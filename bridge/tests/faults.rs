@@ -206,6 +206,7 @@ async fn every_accepted_event_arrives_once_and_in_order() {
     eventually(DEADLINE, async || (*consumer.status().borrow() == pulse::Status::Up).then_some(())).await;
     let course = Course::new(0);
     let mut arrivals = collect(consumer, Arc::clone(&course)).await;
+    rabbit.settle().await;
     let listen: SocketAddr = format!("127.0.0.1:{}", free_port().unwrap()).parse().unwrap();
     let process = start_bridge(&broker, listen, &spool);
 

@@ -44,12 +44,7 @@ impl Call {
 pub(super) async fn list(call: Call) -> Result<Value, ApiError> {
     let (name, limit) = (call.name()?, call.limit(PAGE));
     let found = call.api.inner.store.audit(name, call.before(), limit + 1).await?;
-    let shown = &found[..found.len().min(limit as usize)];
-    let mut answer = json!({ "audit": shown.iter().map(entry).collect::<Vec<_>>() });
-    if let (true, Some(last)) = (found.len() > shown.len(), shown.last()) {
-        answer["continuationToken"] = json!(last.id.to_string());
-    }
-    Ok(answer)
+    Ok(Call::page("audit", &found, limit, entry, |row| row.id))
 }
 
 fn entry(row: &AuditRow) -> Value {

@@ -23,7 +23,7 @@ use super::error::RequestInfo;
 use super::{Api, ApiError, Code, schemas};
 use crate::auth::{self, AuthError, Identity};
 
-/// A sender gets so long for its body.
+/// A sender gets so long for its body, with the wait for its room.
 const BODY_TIME: Duration = Duration::from_secs(30);
 
 /// What remains of a body that is too large is read and thrown away for so long, so that its sender hears why.
@@ -102,12 +102,15 @@ async fn admit(
     held_to_schema(endpoint, answer)
 }
 
+/// Answers with hooks, which may have been stored by a version that took more than this one.
+const AS_STORED: [&str; 2] = ["hook-definition", "list-hooks-response"];
+
 /// An answer that is not what the API's description says is our fault; where it is being developed and tested it is an error.
 fn held_to_schema(endpoint: &Endpoint, answer: Value) -> Result<Value, ApiError> {
     let problems = schemas::problems(endpoint.output, &answer);
     if let Some(problem) = problems.first() {
         tracing::error!(method = endpoint.name, %problem, "the answer does not satisfy its schema");
-        if cfg!(debug_assertions) {
+        if cfg!(debug_assertions) && !AS_STORED.contains(&endpoint.output) {
             return Err(ApiError::problems(Code::InternalServerError, "the answer is not valid", &problems));
         }
     }
@@ -193,6 +196,7 @@ impl Api {
             .and_then(|length| length.parse().ok());
         let mut read = BytesMut::new();
         let mut room = None;
+        let mut waited = false;
         let mut too_large = declared.is_some_and(|length| length > most);
         let reading = async {
             while !too_large {
@@ -202,7 +206,12 @@ impl Api {
                 if read.len() + data.len() > SMALL_BODY && room.is_none() {
                     // As much as this caller may send: growing claims could wait for each other for ever.
                     let claim = declared.unwrap_or(most).min(most).div_ceil(1024).min(BODY_BUDGET_KIB);
-                    room = self.inner.body_budget.clone().acquire_many_owned(claim as u32).await.ok();
+                    let (budget, claim) = (&self.inner.body_budget, claim as u32);
+                    room = budget.clone().try_acquire_many_owned(claim).ok();
+                    if room.is_none() {
+                        waited = true;
+                        room = budget.clone().acquire_many_owned(claim).await.ok();
+                    }
                 }
                 if !too_large {
                     read.extend_from_slice(&data);
@@ -212,6 +221,11 @@ impl Api {
         };
         match tokio::time::timeout(BODY_TIME, reading).await {
             Ok(read) => read?,
+            Err(_) if waited => {
+                let message = "large bodies of others take all the room there is; try again";
+                let error = ApiError::new(Code::ServiceUnavailable, message);
+                return Err(error.retry_after(Duration::from_secs(1)));
+            }
             Err(_) => {
                 let seconds = BODY_TIME.as_secs();
                 let message = format!("the request body did not arrive within {seconds} seconds");

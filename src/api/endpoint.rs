@@ -8,7 +8,7 @@ use std::pin::Pin;
 
 use axum::http::{HeaderMap, Method};
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Api, ApiError, Code};
 use crate::auth::{ANONYMOUS, Identity};
@@ -125,6 +125,23 @@ impl Call {
     /// Entries of the page that is asked for, at most and by default `most`.
     pub fn limit(&self, most: u32) -> u32 {
         self.query.get("limit").and_then(|limit| limit.parse().ok()).unwrap_or(most).clamp(1, most)
+    }
+
+    /// A page: of the rows that were found those up to the limit, under `name`, and, if one more was found, the token of the
+    /// next page. Whoever asks the store asks it for one row more.
+    pub fn page<T>(
+        name: &str,
+        found: &[T],
+        limit: u32,
+        shown: impl Fn(&T) -> Value,
+        id: impl Fn(&T) -> i64,
+    ) -> Value {
+        let page = &found[..found.len().min(limit as usize)];
+        let mut answer = json!({ name: page.iter().map(shown).collect::<Vec<_>>() });
+        if let (true, Some(last)) = (found.len() > page.len(), page.last()) {
+            answer["continuationToken"] = json!(id(last).to_string());
+        }
+        answer
     }
 
     /// Where the page begins: below the row that the continuation token names.

@@ -26,12 +26,7 @@ pub(super) async fn dead_of_hook(call: Call) -> Answer {
 async fn dead_letters(call: &Call, incarnation: Option<i64>) -> Answer {
     let (before, limit) = (call.before(), call.limit(PAGE));
     let found = call.api.inner.store.dead_fires(incarnation, before, limit + 1).await?;
-    let shown = &found[..found.len().min(limit as usize)];
-    let mut answer = json!({ "deadLetters": shown.iter().map(dead_letter).collect::<Vec<_>>() });
-    if let (true, Some(last)) = (found.len() > shown.len(), shown.last()) {
-        answer["continuationToken"] = json!(last.fire.id.to_string());
-    }
-    Ok(answer)
+    Ok(Call::page("deadLetters", &found, limit, dead_letter, |summary| summary.fire.id))
 }
 
 fn dead_letter(summary: &FireSummary) -> Value {
@@ -101,8 +96,11 @@ pub(super) async fn drop(call: Call) -> Answer {
 
 pub(super) async fn replay(call: Call) -> Answer {
     let (name, task) = (call.name()?, call.param("taskId"));
-    let as_new = call.body["asNew"].as_bool().unwrap_or(false);
-    let new = call.api.inner.router.replay(&name, &task, as_new).await.map_err(refused)?;
+    let router = &call.api.inner.router;
+    let new = match call.body["asNew"].as_bool() {
+        Some(true) => router.replay_as_new(&name, &task, call.client_id()).await.map_err(refused)?,
+        _ => router.replay(&name, &task).await.map(|()| task.clone()).map_err(refused)?,
+    };
     call.note(&name, "replay-fire", json!({ "taskId": task, "replayedAs": new })).await?;
     Ok(json!({ "taskId": new }))
 }

@@ -1,10 +1,11 @@
 //! Hooks: list, show, create, update, delete.
 
+use pulse::Binding;
 use serde_json::{Value, json};
 
 use super::endpoint::Call;
 use super::{Api, ApiError, Code, rules};
-use crate::hook::{Hook, HookName};
+use crate::hook::HookName;
 use crate::router::registry;
 use crate::store::{HookRow, NewHook, Saved};
 
@@ -65,27 +66,25 @@ pub(super) async fn update(call: Call) -> Answer {
             let message = format!("hook {name} was changed meanwhile: it has version {} now", row.version);
             return Err(ApiError::new(Code::RequestConflict, message));
         }
-        let former = parse(&row)?;
+        let former = definition(&row)?;
         let mut request = call.body.clone();
         // Absent bindings keep the old ones.
         if let (Some(fields), false) = (request.as_object_mut(), call.body.get("bindings").is_some())
-            && let Some(bindings) = former.to_json().get("bindings")
+            && let Some(bindings) = former.get("bindings")
         {
             fields.insert("bindings".into(), bindings.clone());
         }
         let hook = rules::checked(&call.api, &name, &request).await?;
         let document = hook.to_json();
-        if document == former.to_json() {
+        if document == former {
             return Ok(document);
         }
-        let stale_bindings = former
-            .bindings
-            .iter()
+        let stale_bindings = bindings(&former)
             .filter(|binding| !hook.bindings.contains(binding))
-            .map(|binding| (binding.exchange.clone(), binding.pattern.clone()))
+            .map(|binding| (binding.exchange, binding.pattern))
             .collect();
         let new = NewHook { name: name.clone(), document: document.to_string(), stale_bindings };
-        let detail = json!({ "version": row.version + 1, "changed": changed(&former.to_json(), &document) });
+        let detail = json!({ "version": row.version + 1, "changed": changed(&former, &document) });
         let (entry, horizon) = (call.entry(&name, "update-hook", detail), call.api.audit_horizon());
         let updated = call.api.inner.store.write(move |w| {
             let updated = w.update_hook(&new, row.version, entry.at)?;
@@ -123,8 +122,8 @@ pub(super) async fn remove(call: Call) -> Answer {
         }
         Ok(deleted)
     });
-    if deleted.await?.is_some() {
-        if let Err(error) = api.inner.router.hook_deleted(&name).await {
+    if let Some(row) = deleted.await? {
+        if let Err(error) = api.inner.router.hook_deleted(&row).await {
             tracing::warn!(hook = %name, %error, "the deleted hook's queue will be deleted when the broker is back");
         }
         tracing::info!(hook = %name, client_id = call.client_id(), "hook deleted");
@@ -156,13 +155,27 @@ pub(super) async fn find(api: &Api, name: &HookName) -> Result<HookRow, ApiError
     }
 }
 
-fn parse(row: &HookRow) -> Result<Hook, ApiError> {
-    registry::parse(&row.name, &row.document).map_err(|error| {
-        tracing::error!(hook = %row.name, error, "the stored hook is not valid for this version of pulsehook");
-        ApiError::new(Code::InternalServerError, format!("the stored hook {} is not valid: {error}", row.name))
+/// The hook's definition. One that an earlier version took and this one would not is shown as it is stored, so that its owner
+/// can see and correct it.
+fn definition(row: &HookRow) -> Result<Value, ApiError> {
+    let error = match registry::parse(&row.name, &row.document) {
+        Ok(hook) => return Ok(hook.to_json()),
+        Err(error) => error,
+    };
+    tracing::warn!(hook = %row.name, error, "the stored hook is not valid for this version of pulsehook");
+    serde_json::from_str(&row.document).map_err(|_| {
+        ApiError::new(
+            Code::InternalServerError,
+            format!("the stored hook {} is not valid: {error}", row.name),
+        )
     })
 }
 
-fn definition(row: &HookRow) -> Result<Value, ApiError> {
-    parse(row).map(|hook| hook.to_json())
+/// The bindings of a definition, whatever else is in it.
+fn bindings(definition: &Value) -> impl Iterator<Item = Binding> {
+    let entries = definition.get("bindings").and_then(Value::as_array).into_iter().flatten();
+    entries.filter_map(|entry| {
+        let text = |key: &str| Some(entry.get(key)?.as_str()?.to_owned());
+        Some(Binding { exchange: text("exchange")?, pattern: text("routingKeyPattern")? })
+    })
 }

@@ -27,20 +27,13 @@ pub(super) async fn last_fires(call: Call) -> Result<Value, ApiError> {
     if fires.is_empty() && before.is_none() {
         return Err(ApiError::new(Code::ResourceNotFound, format!("hook {name} has not fired yet")));
     }
-    let more = fires.len() > limit as usize;
-    let shown = &fires[..fires.len().min(limit as usize)];
-    let mut answer =
-        json!({ "lastFires": shown.iter().map(|fire| last_fire(&name, fire)).collect::<Vec<_>>() });
-    if let (true, Some(last)) = (more, shown.last()) {
-        answer["continuationToken"] = json!(last.id.to_string());
-    }
-    Ok(answer)
+    Ok(Call::page("lastFires", &fires, limit, |fire| last_fire(&name, fire), |fire| fire.id))
 }
 
 /// A fire as Taskcluster Hooks shows it. A fire that is still under way counts as a success with the task state `pending`:
 /// its task id is settled, and pulsehook goes on until the task exists or the fire is dead.
 fn last_fire(name: &HookName, fire: &FireRow) -> Value {
-    let failed = matches!(fire.state, FireState::Dead | FireState::Cancelled);
+    let failed = fire.state.is_failed();
     json!({
         "hookGroupId": name.group,
         "hookId": name.id,
@@ -63,7 +56,7 @@ pub(super) async fn status(call: Call) -> Result<Value, ApiError> {
     let last = api.inner.store.fires(row.incarnation, None, 1).await?;
     let last = match last.first() {
         None => json!({ "result": "no-fire" }),
-        Some(fire) if matches!(fire.state, FireState::Dead | FireState::Cancelled) => {
+        Some(fire) if fire.state.is_failed() => {
             let error: Value =
                 fire.error.as_deref().and_then(|error| serde_json::from_str(error).ok()).unwrap_or(json!({}));
             json!({ "result": "error", "error": error, "time": time(fire.fired_at) })
@@ -115,14 +108,7 @@ pub(super) async fn decisions(call: Call) -> Result<Value, ApiError> {
     let row = find(api, &name).await?;
     let (before, limit) = (call.before(), call.limit(PAGE));
     let entries = api.inner.store.decision_entries(row.incarnation, before, limit + 1).await?;
-    let more = entries.len() > limit as usize;
-    let shown = &entries[..entries.len().min(limit as usize)];
-    let decisions: Vec<Value> = shown.iter().map(|entry| decision(&entry.row)).collect();
-    let mut answer = json!({ "decisions": decisions });
-    if let (true, Some(last)) = (more, shown.last()) {
-        answer["continuationToken"] = json!(last.id.to_string());
-    }
-    Ok(answer)
+    Ok(Call::page("decisions", &entries, limit, |entry| decision(&entry.row), |entry| entry.id))
 }
 
 fn decision(row: &DecisionRow) -> Value {

@@ -47,6 +47,11 @@ pub struct Options {
 /// Runs until told to stop.
 pub async fn run(mut config: Config, options: Options, stop: CancellationToken) -> anyhow::Result<()> {
     loopback_only("--listen", options.listen).map_err(|error| ConfigError(vec![error]))?;
+    if !config.pulse.is_embedded() {
+        let error = "pulse.url names a broker: `pulsehook dev` would take messages there that are others', and makes no tasks of \
+                     them; it works with \"embedded\" (the default) only";
+        return Err(ConfigError(vec![error.to_owned()]).into());
+    }
     let data = &options.data;
     std::fs::create_dir_all(data)
         .with_context(|| format!("cannot make the data folder {}", data.display()))?;
@@ -126,6 +131,7 @@ pub async fn run(mut config: Config, options: Options, stop: CancellationToken) 
     let ended = tokio::select! {
         () = stop.cancelled() => Ok(()),
         failed = bridge.failed() => Err(anyhow::anyhow!(failed)),
+        failed = role.failed() => Err(anyhow::anyhow!(failed)),
     };
     drained(async {
         beside.shutdown().await;
@@ -146,6 +152,9 @@ pub async fn run(mut config: Config, options: Options, stop: CancellationToken) 
 /// A secret of this data folder: read, or made at the first start, for its owner's eyes only.
 fn kept_secret(path: &Path) -> anyhow::Result<String> {
     match std::fs::read_to_string(path) {
+        Ok(text) if text.trim().is_empty() => {
+            anyhow::bail!("{} is empty: restore it, or begin with another data folder", path.display())
+        }
         Ok(text) => return Ok(text.trim_end().to_owned()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
@@ -155,9 +164,13 @@ fn kept_secret(path: &Path) -> anyhow::Result<String> {
     let secret = hex::encode(random);
     let write = || -> std::io::Result<()> {
         use std::io::Write as _;
-        let mut file = std::fs::File::options().write(true).create_new(true).mode(0o600).open(path)?;
+        // Under its name only once it is whole.
+        let part = path.with_extension("part");
+        let mut file =
+            std::fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
         writeln!(file, "{secret}")?;
-        file.sync_all()
+        file.sync_all()?;
+        std::fs::rename(&part, path)
     };
     write().with_context(|| format!("cannot write {}", path.display()))?;
     Ok(secret)

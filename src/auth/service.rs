@@ -249,7 +249,7 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// A URL without what might be a password.
-fn shown(url: &str) -> String {
+pub(crate) fn shown(url: &str) -> String {
     match url.rsplit_once('@') {
         Some((_, rest)) => format!("…@{rest}"),
         None => url.to_owned(),

@@ -9,7 +9,7 @@ mod plan;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use axum::http::{Method, StatusCode};
 use clap::Args;
 use futures_util::stream::{self, StreamExt as _};
@@ -55,8 +55,21 @@ pub(super) async fn apply(args: ApplyArgs) -> anyhow::Result<ExitCode> {
     let done: Vec<anyhow::Result<()>> = match args.dry_run {
         true => steps.iter().map(|_| Ok(())).collect(),
         false => {
-            let doing = stream::iter(&steps).map(|step| run(&client, step));
-            doing.buffered(AT_ONCE).collect().await
+            // Deletions come last, and only once everything else stands: a hook may have another name from now on.
+            let (saves, deletions) =
+                steps.split_at(steps.partition_point(|step| !matches!(step.action, Action::Delete)));
+            let doing =
+                |steps| stream::iter(steps).map(|step| run(&client, step)).buffered(AT_ONCE).collect();
+            let mut done: Vec<anyhow::Result<()>> = doing(saves).await;
+            match done.iter().all(Result::is_ok) {
+                true => done.extend(doing(deletions).await),
+                false => done.extend(deletions.iter().map(|_| {
+                    Err(anyhow!(
+                        "not deleted, because other changes failed; apply again when they are mended"
+                    ))
+                })),
+            }
+            done
         }
     };
     let (mut succeeded, mut unsaved) = (Vec::new(), 0);

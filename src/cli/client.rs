@@ -119,7 +119,8 @@ impl Client {
                 format!("cannot reach {} (--root-url says where the router is)", self.root_url)
             })?;
         let value: Value = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
-        if answer.status.is_success() {
+        // Any page may come with a 200, a login form for example.
+        if answer.status.is_success() && value.is_object() {
             return Ok(value);
         }
         match value.get("message").and_then(Value::as_str) {

@@ -154,7 +154,12 @@ async fn print_hook(
     text: String,
 ) -> anyhow::Result<()> {
     output.print(definition, || text)?;
-    if output == Output::Text { print_bindings(client, name).await } else { Ok(()) }
+    if output == Output::Text
+        && let Err(error) = print_bindings(client, name).await
+    {
+        eprintln!("how its bindings are cannot be told: {error:#}");
+    }
+    Ok(())
 }
 
 /// Tells which bindings do not stand; says nothing when all do.

@@ -25,11 +25,12 @@ const AT_ONCE: usize = 4;
 
 #[derive(Debug, Args)]
 pub(super) struct ImportArgs {
-    /// The source: with --root-url and the credentials in TASKCLUSTER_CLIENT_ID, TASKCLUSTER_ACCESS_TOKEN.
+    /// The source: with --root-url and the credentials in TASKCLUSTER_CLIENT_ID, TASKCLUSTER_ACCESS_TOKEN, which need the scope
+    /// hooks:list-hooks:*.
     #[command(flatten)]
     source: ServerArgs,
     /// Root URL of the pulsehook router to copy to. Who calls there is in PULSEHOOK_CLIENT_ID, PULSEHOOK_ACCESS_TOKEN and
-    /// PULSEHOOK_CERTIFICATE.
+    /// PULSEHOOK_CERTIFICATE, and needs the scopes hooks:* and assume:hook-id:*.
     #[arg(long, value_name = "URL", required_unless_present = "files")]
     to: Option<String>,
     /// Write each hook into a file of this folder, <hookGroupId>/<hookId>.json, for `pulsehook apply`.

@@ -8,13 +8,15 @@ pub mod cases;
 pub mod diff;
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
+use super::located;
 use crate::hook::{Hook, HookFile, HookName, Located, Problem, ReadError, parse_document};
 use crate::router::decide::{Decision, Event, FiredBy, Limits, Rules};
 use crate::template::Workers;
@@ -99,11 +101,22 @@ pub fn validate(text: &str, limits: &Limits) -> Result<HookName, Vec<Located>> {
     Ok(hook.name)
 }
 
-/// Reads a hook file's text and compiles it; the error lists all faults with their lines.
-pub fn compile_hook(text: &str, limits: &Limits) -> anyhow::Result<(Hook, Rules)> {
-    let file = HookFile::parse(text).context("the hook file is neither YAML nor JSON")?;
-    let hook = file.hook(None).map_err(|problems| faults(&file, &problems))?;
-    let rules = Rules::compile(&hook, limits).map_err(|problems| faults(&file, &problems))?;
+/// Reads the text of the hook file at `place` and compiles it; the error lists all faults with their places.
+fn compile_hook(place: &Path, text: &str, limits: &Limits) -> anyhow::Result<(Hook, Rules)> {
+    let file = HookFile::parse(text).map_err(|error| anyhow!("{}: {error}", place.display()))?;
+    compile(&file, limits, |problems| located::lines(place, &file, problems))
+}
+
+/// Compiles a hook; `lines` says where faults are.
+fn compile(
+    file: &HookFile,
+    limits: &Limits,
+    lines: impl Fn(&[Problem]) -> Vec<String>,
+) -> anyhow::Result<(Hook, Rules)> {
+    let faults =
+        |problems: Vec<Problem>| anyhow!("the hook file has faults:\n{}", lines(&problems).join("\n"));
+    let hook = file.hook(None).map_err(faults)?;
+    let rules = Rules::compile(&hook, limits).map_err(faults)?;
     Ok((hook, rules.with_workers(&workers(limits)?)))
 }
 
@@ -112,15 +125,16 @@ fn workers(limits: &Limits) -> anyhow::Result<Arc<Workers>> {
     Ok(Arc::new(Workers::of_this_program(limits).context("the path of this program is not known")?))
 }
 
-fn faults(file: &HookFile, problems: &[Problem]) -> anyhow::Error {
-    let lines: Vec<_> = file.locate(problems).iter().map(Located::to_string).collect();
-    anyhow::anyhow!("the hook file has faults:\n{}", lines.join("\n"))
-}
-
 /// Says what the router would do with an event. `event_text` is JSON or YAML: `{exchange, routingKey, payload, headers?,
 /// messageId?, firedBy?, clientId?, scheduledFor?}`, or a bare payload where the options give exchange and routing key.
-pub fn render(hook_text: &str, event_text: &str, options: &Options) -> anyhow::Result<RenderReport> {
-    let (hook, rules) = compile_hook(hook_text, &options.limits)?;
+/// `place` is where the hook's text comes from.
+pub fn render(
+    place: &Path,
+    hook_text: &str,
+    event_text: &str,
+    options: &Options,
+) -> anyhow::Result<RenderReport> {
+    let (hook, rules) = compile_hook(place, hook_text, &options.limits)?;
     let event = parse_document(event_text).context("the event file is neither JSON nor YAML")?;
     let decision = decide(&hook, &rules, &event, options)?;
     Ok(RenderReport { hook: hook.name, decision })

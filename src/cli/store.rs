@@ -45,11 +45,13 @@ impl StoreCommand {
             }
             Self::Restore(args) => {
                 let path = args.config.load()?.store.path;
+                let path = std::path::absolute(&path).unwrap_or(path);
                 whole(&args.file)?;
                 let kept = store::restore(&args.file, &path)?;
                 println!("{} is now what {} was", path.display(), args.file.display());
-                if let Some(kept) = kept {
-                    println!("what was there before is in {}", kept.display());
+                match kept {
+                    Some(kept) => println!("what was there before is in {}", kept.display()),
+                    None => println!("there was no store before: is this the store.path of your router?"),
                 }
             }
             Self::Check(args) => {

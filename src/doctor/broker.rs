@@ -5,17 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use pulse::{Binding, Message, Properties, QueueSpec, Status, Transport, naming};
+use pulse::{Binding, Message, Properties, QueueSpec, Status, TopologyError, Transport, naming};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::Finding;
+use super::{Finding, Roles};
 use crate::config::Config;
 
 /// A broker that does not answer within this time does not work.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-pub(super) async fn check(config: &Config) -> Vec<Finding> {
+pub(super) async fn check(config: &Config, roles: Roles) -> Vec<Finding> {
     if config.pulse.is_embedded() {
         return vec![Finding::skipped("broker", "pulse.url = \"embedded\" has none")];
     }
@@ -25,12 +25,12 @@ pub(super) async fn check(config: &Config) -> Vec<Finding> {
             return vec![Finding::failed("broker", error.to_string(), "correct [pulse]")];
         }
     };
-    let findings = examine(config, &*transport).await;
+    let findings = examine(config, roles, &*transport).await;
     transport.close().await;
     findings
 }
 
-async fn examine(config: &Config, transport: &dyn Transport) -> Vec<Finding> {
+async fn examine(config: &Config, roles: Roles, transport: &dyn Transport) -> Vec<Finding> {
     let mut status = transport.status();
     if timeout(PATIENCE, status.wait_for(|status| *status == Status::Up)).await.is_err() {
         let reason = match &*transport.status().borrow() {
@@ -45,6 +45,10 @@ async fn examine(config: &Config, transport: &dyn Transport) -> Vec<Finding> {
     let user = &config.pulse.user;
     let exchange = naming::exchange(user, "doctor");
     let id = uuid::Uuid::new_v4().simple().to_string();
+    if !roles.router {
+        findings.extend(publishing(config, transport, &exchange, &id).await);
+        return findings;
+    }
     let queue: Arc<str> = format!("queue/{user}/doctor/{id}").into();
     let steps = permissions(config, transport, &exchange, &queue, &id).await;
     findings.extend(steps);
@@ -55,6 +59,86 @@ async fn examine(config: &Config, transport: &dyn Transport) -> Vec<Finding> {
         findings.push(Finding::warning("broker: delete a queue", "the broker did not let us", advice));
     }
     findings
+}
+
+/// What a bridge does: declares exchanges, and publishes.
+async fn publishing(config: &Config, transport: &dyn Transport, exchange: &str, id: &str) -> Vec<Finding> {
+    let user = &config.pulse.user;
+    let grant = |what: &str| {
+        format!(
+            "give the broker's user the right to {what} ^exchange/{user}/.* (rabbitmqctl set_permissions); pulse.user must be \
+             the name under which it has rights"
+        )
+    };
+    let mut findings = Vec::new();
+    match timeout(PATIENCE, transport.declare_exchange(exchange)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error @ TopologyError::Refused(_))) => {
+            let missing = missing(config, transport).await;
+            if !missing.is_empty() {
+                let found = format!("{error}; and there is no {}", missing.join(" and no "));
+                let advice = format!(
+                    "{}; or have somebody who may make durable topic exchanges of these names",
+                    grant("configure")
+                );
+                return vec![Finding::failed("broker: declare", found, advice)];
+            }
+            // To try whether it may publish takes an exchange on which a message is no event.
+            let can_try = stands(transport, exchange).await;
+            let unknown =
+                if can_try { "" } else { "; whether it may publish there shows with the first event" };
+            let found = format!(
+                "{error}; a bridge uses the exchanges that somebody else made, and they stand{unknown}"
+            );
+            findings.push(Finding::warning("broker: declare", found, grant("configure")));
+            if !can_try {
+                return findings;
+            }
+        }
+        Ok(Err(error)) => {
+            return vec![Finding::failed("broker: declare", error.to_string(), grant("configure"))];
+        }
+        Err(_) => return vec![Finding::failed("broker: declare", "no answer", grant("configure"))],
+    }
+    let may = if findings.is_empty() { "declare and publish" } else { "publish" };
+    findings.push(match transport.publish(&probe(exchange, id), false).await {
+        Ok(_) => {
+            let found = format!("may {may} under exchange/{user}/…, all that a bridge does");
+            Finding::ok("broker permissions", found)
+        }
+        Err(error) => Finding::failed("broker: publish", error.to_string(), grant("write to")),
+    });
+    findings
+}
+
+/// The exchanges that a bridge publishes to and that nobody has made.
+async fn missing(config: &Config, transport: &dyn Transport) -> Vec<String> {
+    let mut missing = Vec::new();
+    let clock = config.bridge.clock.enabled.then_some("clock");
+    for what in ["webhook"].into_iter().chain(clock) {
+        let name = naming::exchange(&config.pulse.user, what);
+        if !stands(transport, &name).await {
+            missing.push(name);
+        }
+    }
+    missing
+}
+
+async fn stands(transport: &dyn Transport, exchange: &str) -> bool {
+    matches!(timeout(PATIENCE, transport.exchange_stands(exchange)).await, Ok(Ok(true)))
+}
+
+fn probe(exchange: &str, id: &str) -> Message {
+    Message {
+        exchange: exchange.to_owned(),
+        routing_key: format!("doctor.{id}"),
+        properties: Properties {
+            message_id: Some(id.to_owned()),
+            content_type: Some("application/json".to_owned()),
+            ..Properties::default()
+        },
+        body: Bytes::from_static(b"{}"),
+    }
 }
 
 /// The rights that RabbitMQ has: configure (declare), write (publish, bind), read (consume, bind).
@@ -96,17 +180,7 @@ async fn permissions(
         Ok(Err(error)) => return refused("broker: declare", error.to_string(), "configure"),
         Err(_) => return refused("broker: declare", "no answer".to_owned(), "configure"),
     }
-    let message = Message {
-        exchange: exchange.to_owned(),
-        routing_key: format!("doctor.{id}"),
-        properties: Properties {
-            message_id: Some(id.to_owned()),
-            content_type: Some("application/json".to_owned()),
-            ..Properties::default()
-        },
-        body: Bytes::from_static(b"{}"),
-    };
-    match transport.publish(&message, true).await {
+    match transport.publish(&probe(exchange, id), true).await {
         Ok(published) if published.routed => {}
         Ok(_) => {
             return refused("broker: publish", "the message reached no queue".to_owned(), "write to");

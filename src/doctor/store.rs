@@ -17,7 +17,7 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
         Ok(None) => vec![Finding::ok(CHECK, format!("{path} is not there yet; the router makes it"))],
         Ok(Some(Inspection { format, known, in_use, fault })) => {
             if let Some(fault) = fault {
-                let advice = "stop the router and restore a backup (README.md, Backup and restore)";
+                let advice = "stop the router and restore a backup (config/README.md, Backup and restore)";
                 return vec![Finding::failed(CHECK, format!("{path} is damaged: {fault}"), advice)];
             }
             if format > known {

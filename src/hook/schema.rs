@@ -2,11 +2,15 @@
 //!
 //! Used for the hook document, for the rendered task and for each hook's triggerSchema, so strangers' schemas pass
 //! through here: nothing is ever fetched (a reference to elsewhere fails to compile), formats are checked as ajv
-//! checks them by default in Taskcluster, and patterns run on an engine whose time is linear in the input.
+//! checks them by default in Taskcluster, patterns run on an engine whose time is linear in the input, and what a schema
+//! says with its references followed is bounded, as is the list of faults.
 //!
 //! A schema may give its own sentence for a failed `pattern`, `format` … in a sibling `errorMessage`.
 
+mod cost;
 mod formats;
+mod references;
+mod steps;
 
 use jsonschema::error::{TypeKind, ValidationErrorKind};
 use jsonschema::{PatternOptions, ValidationError, Validator};
@@ -14,20 +18,30 @@ use serde_json::Value;
 
 use super::Problem;
 use super::problem::child;
+use cost::Cost;
 
 /// Compiled size of one `pattern`, in bytes, beyond which a schema is refused: big repetitions cost memory per hook.
 const PATTERN_SIZE: usize = 1 << 20;
 /// Faults reported for one document; the rest is counted. One hostile payload shall not make an endless report.
 const MAX_PROBLEMS: usize = 50;
+/// Steps of checking a document; one that may need more is not checked. Up to a second of a thread that hooks share.
+const MAX_STEPS: usize = 10_000_000;
+/// Steps up to which all faults of a document are listed: 30 MB of faults, if each step finds one. The validator gathers all
+/// of them before it shows one.
+const MAX_STEPS_LISTED: usize = 100_000;
 /// Levels that a schema may be nested; deeper ones could exhaust the stack of whoever compiles them.
 const MAX_SCHEMA_DEPTH: usize = 64;
+
+/// The schema of draft 7 schemas, the one other document that may be referred to.
+const META_SCHEMA: &str = "http://json-schema.org/draft-07/schema";
 
 /// A compiled schema.
 #[derive(Debug)]
 pub struct Schema {
     validator: Validator,
-    // Kept for the errorMessage annotations; None where a schema has none.
-    annotated: Option<Value>,
+    // Plain. Kept for its errorMessage annotations, and to tell what a list of faults would cost.
+    schema: Value,
+    cost: Cost,
 }
 
 impl Schema {
@@ -39,19 +53,26 @@ impl Schema {
         if let Some(problem) = remote_reference(schema, String::new()) {
             return Err(problem);
         }
+        let schema = references::plain(schema);
+        let cost = cost::check(&schema)?;
         let validator = formats::with_formats(jsonschema::draft7::options())
             .should_validate_formats(true)
             .with_pattern_options(
                 PatternOptions::regex().size_limit(PATTERN_SIZE).dfa_size_limit(PATTERN_SIZE),
             )
             .offline()
-            .build(schema)
+            .build(&schema)
             .map_err(|error| {
-                let path = dotted(schema, error.instance_path().as_str());
+                let path = dotted(&schema, error.instance_path().as_str());
                 Problem::new(path, format!("is not a valid JSON Schema (draft 7): {}", error.masked()))
             })?;
-        let annotated = mentions(schema, "errorMessage").then(|| schema.clone());
-        Ok(Schema { validator, annotated })
+        Ok(Schema { validator, schema, cost })
+    }
+
+    /// Whether the document can be checked in reasonable time.
+    pub fn can_check(&self, document: &Value) -> bool {
+        let most = MAX_STEPS / self.cost.of_a_value().max(1);
+        steps::values(document, most) < most || steps::suffice(MAX_STEPS, &self.schema, document)
     }
 
     /// Whether the document satisfies the schema.
@@ -59,16 +80,24 @@ impl Schema {
         self.validator.is_valid(document)
     }
 
-    /// All faults of a document, each with its path below `root` (empty for none). Values are not repeated: they may
-    /// be long, and what is in a payload is not for every log.
+    /// The faults of a document, each with its path below `root` (empty for none), up to fifty and then one that says that
+    /// there are more; of a document that is too large for that only one. Values are not repeated: they may be long, and what
+    /// is in a payload is not for every log.
     pub fn problems(&self, document: &Value, root: &str) -> Vec<Problem> {
+        if self.is_valid(document) {
+            return Vec::new();
+        }
+        if !steps::suffice(MAX_STEPS_LISTED, &self.schema, document) {
+            return vec![Problem::new(root, "does not satisfy the schema; it is too large to say where")];
+        }
         let mut problems = Vec::new();
         for error in self.validator.iter_errors(document) {
-            if problems.len() >= MAX_PROBLEMS {
+            self.explain(&error, document, root, &mut problems);
+            if problems.len() > MAX_PROBLEMS {
+                problems.truncate(MAX_PROBLEMS);
                 problems.push(Problem::new(root, "has more faults, which are not listed"));
                 break;
             }
-            self.explain(&error, document, root, &mut problems);
         }
         problems
     }
@@ -90,7 +119,7 @@ impl Schema {
                 into.push(Problem::new(child(&path, property.as_str().unwrap_or_default()), "is required"));
             }
             ValidationErrorKind::AdditionalProperties { unexpected } => {
-                for key in unexpected.iter().take(MAX_PROBLEMS) {
+                for key in unexpected.iter().take(MAX_PROBLEMS + 1) {
                     into.push(Problem::new(child(&path, key), "is not a known property"));
                 }
             }
@@ -131,7 +160,7 @@ impl Schema {
         if matches!(error.kind(), ValidationErrorKind::Type { .. }) {
             return None;
         }
-        let message = self.annotated.as_ref()?.pointer(parent)?.get("errorMessage")?;
+        let message = self.schema.pointer(parent)?.get("errorMessage")?;
         message.as_str().map(str::to_owned)
     }
 }
@@ -177,23 +206,13 @@ pub fn depth(value: &Value) -> usize {
     }
 }
 
-fn mentions(schema: &Value, key: &str) -> bool {
-    match schema {
-        Value::Object(map) => map.contains_key(key) || map.values().any(|value| mentions(value, key)),
-        Value::Array(items) => items.iter().any(|value| mentions(value, key)),
-        _ => false,
-    }
-}
-
 fn remote_reference(schema: &Value, path: String) -> Option<Problem> {
     match schema {
         Value::Object(map) => map.iter().find_map(|(key, value)| {
             let here = child(&path, key);
             match value {
                 Value::String(target)
-                    if key == "$ref"
-                        && !target.starts_with('#')
-                        && !target.starts_with("http://json-schema.org/draft-07/schema") =>
+                    if key == "$ref" && !target.starts_with('#') && !target.starts_with(META_SCHEMA) =>
                 {
                     Some(Problem::new(
                         here,
@@ -214,53 +233,4 @@ fn remote_reference(schema: &Value, path: String) -> Option<Problem> {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn formats_are_those_of_ajv() {
-        for (format, good, bad) in [
-            ("date-time", "2026-11-22T10:05:00Z", "2026-11-22"),
-            ("date", "2026-11-22", "22.11.2026"),
-            ("time", "10:05:00Z", "25:00:00Z"),
-            ("email", "a@example.com", "a"),
-            ("hostname", "a.example.com", "-a-"),
-            ("ipv4", "127.0.0.1", "127.0.0.256"),
-            ("ipv6", "::1", "1"),
-            ("uri", "https://example.com/x", "//x"),
-            ("uri-reference", "/x", "\\"),
-            ("regex", "^a+$", "("),
-            ("json-pointer", "/a/b", "a"),
-            ("uuid", "c9bf9e57-1685-4c89-bafb-ff5af830be8a", "c9bf9e57"),
-            ("url", "https://example.com", "x:y"),
-            ("duration", "P1DT2H", "1 day"),
-            ("byte", "aGk=", "?"),
-            ("iso-date-time", "2026-11-22T10:05:00", "now"),
-            ("iso-time", "10:05:00", "10"),
-        ] {
-            let schema = Schema::compile(&json!({ "format": format })).unwrap();
-            assert!(schema.is_valid(&json!(good)), "{format}: {good}");
-            assert!(!schema.is_valid(&json!(bad)), "{format}: {bad}");
-            assert!(schema.is_valid(&json!(1)), "{format} is for strings");
-        }
-        let problem = Schema::compile(&json!({"properties": {"a": {"format": "datetime"}}})).unwrap_err();
-        assert!(problem.to_string().contains("datetime"), "{problem}");
-    }
-
-    #[test]
-    fn draft_7_is_what_is_meant() {
-        let schema = Schema::compile(&json!({
-            "$schema": "http://json-schema.org/draft-07/schema#",
-            "items": [{"type": "string"}, {"type": "integer"}], "additionalItems": false,
-        }))
-        .unwrap();
-        assert!(schema.is_valid(&json!(["a", 1])));
-        assert!(!schema.is_valid(&json!(["a", 1, 2])));
-        assert!(
-            Schema::compile(&json!({"definitions": {"x": {"$ref": "#/definitions/y"}, "y": {}}})).is_ok()
-        );
-        assert!(Schema::compile(&json!({"$ref": "other.json"})).is_err());
-    }
-}
+mod tests;

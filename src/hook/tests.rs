@@ -63,6 +63,19 @@ fn faults_are_reported_together_with_their_places() {
 }
 
 #[test]
+fn a_schedule_has_a_hundred_expressions_at_most() {
+    let with = |count: u32| {
+        let expressions: Vec<_> = (0..count).map(|n| format!("{} {} * * *", n % 60, n / 60)).collect();
+        let mut document = minimal();
+        document["schedule"] = json!(expressions);
+        Hook::from_json(&name(), &document)
+    };
+    assert!(with(100).is_ok());
+    let faults = with(101).unwrap_err();
+    assert_eq!((faults.len(), faults[0].path.as_str()), (1, "schedule"), "{faults:?}");
+}
+
+#[test]
 fn names_in_the_document_must_agree_and_loops_are_refused() {
     let faults = faults(|document| {
         document["hookGroupId"] = json!("other");

@@ -154,16 +154,18 @@ impl Notifier {
         !denied
     }
 
-    async fn note(
+    /// Notes failures by address. Case makes no other address: whoever owns `Ann@x.org` reads what comes to `ann@x.org`.
+    pub(super) async fn note(
         &self,
         store: &Store,
-        notices: Vec<NewNotice>,
+        mut notices: Vec<NewNotice>,
         noted: Option<i64>,
     ) -> Result<(), StoreError> {
         if notices.is_empty() && noted.is_none() {
             return Ok(());
         }
-        for notice in &notices {
+        for notice in &mut notices {
+            notice.address = notice.address.to_lowercase();
             metrics::counter!("pulsehook_notices_total", "kind" => notice.kind)
                 .increment(u64::from(notice.failures));
         }

@@ -1,7 +1,8 @@
 //! From notices to mails, and the mails to the server.
 //!
 //! While the server is away one mail is tried now and then; the others wait for it rather than each run into the same
-//! wall. An address whose mail is refused for good is not written to again before the interval is over.
+//! wall. An address whose mail is refused for good is not written to again before the interval is over, nor is one whose mail
+//! may have gone for all we know: the server had its text, and has not said what became of it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,9 +23,6 @@ const NOTICES: u32 = 1_000;
 /// The wait after a failed attempt grows from the first to the second.
 const FIRST_BACKOFF: Duration = Duration::from_secs(5);
 const LAST_BACKOFF: Duration = Duration::from_secs(15 * 60);
-
-/// One attempt takes no longer, whatever the server does.
-const ATTEMPT: Duration = Duration::from_secs(120);
 
 /// Sends mail until dropped.
 pub(super) async fn run(notifier: Arc<Notifier>, store: Store) {
@@ -78,9 +76,8 @@ async fn compose(notifier: &Notifier, store: &Store, address: String, now: i64) 
 /// Tries one mail. Answers false when the server is away, so that others need not try.
 async fn attempt(notifier: &Notifier, store: &Store, row: MailRow) -> Result<bool, StoreError> {
     let mail = Mail { to: row.address.clone(), id: row.mail_id, subject: row.subject, body: row.body };
-    let outcome = tokio::time::timeout(ATTEMPT, notifier.mailer.send(&mail))
-        .await
-        .unwrap_or_else(|_| Err(SendError::Later(format!("no answer within {} s", ATTEMPT.as_secs()))));
+    let outcome = notifier.mailer.send(&mail).await;
+    let is_unknown = matches!(outcome, Err(SendError::Unknown(_)));
     let now = now_ms();
     let counted =
         |outcome: &'static str| metrics::counter!("pulsehook_mail_total", "outcome" => outcome).increment(1);
@@ -102,7 +99,7 @@ async fn attempt(notifier: &Notifier, store: &Store, row: MailRow) -> Result<boo
             store.mail_ended(row.address, now).await?;
             Ok(true)
         }
-        Err(SendError::Later(reason)) => {
+        Err(SendError::Later(reason) | SendError::Unknown(reason)) => {
             let age = Duration::from_millis(u64::try_from(now - row.composed_at).unwrap_or_default());
             if age > Duration::from_secs(notifier.config.max_age_seconds) {
                 counted("expired");
@@ -117,8 +114,19 @@ async fn attempt(notifier: &Notifier, store: &Store, row: MailRow) -> Result<boo
                 return Ok(true);
             }
             counted("retried");
-            let wait = (FIRST_BACKOFF * 2_u32.saturating_pow(row.attempts.min(16))).min(LAST_BACKOFF);
-            if row.attempts == 0 {
+            let wait = if is_unknown {
+                Duration::from_secs(notifier.config.interval_seconds)
+            } else {
+                (FIRST_BACKOFF * 2_u32.saturating_pow(row.attempts.min(16))).min(LAST_BACKOFF)
+            };
+            if is_unknown {
+                tracing::warn!(
+                    address = mail.to,
+                    mail_id = mail.id,
+                    reason,
+                    "the mail server did not say whether it took a mail; trying again when the next one would be due"
+                );
+            } else if row.attempts == 0 {
                 tracing::warn!(
                     address = mail.to,
                     mail_id = mail.id,
@@ -131,3 +139,6 @@ async fn attempt(notifier: &Notifier, store: &Store, row: MailRow) -> Result<boo
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

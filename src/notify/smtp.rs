@@ -1,23 +1,49 @@
 //! Mail over SMTP: with TLS from the start or STARTTLS, never without on a network.
+//!
+//! A server that breaks off or falls silent before it was given a mail's text cannot have the mail, and gets it again soon.
+//! From the text on only its answer tells; without one it may well deliver the mail, and a mail that is repeated at once
+//! would come to its reader again and again.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
+use lettre::address::Envelope;
 use lettre::message::Mailbox;
 use lettre::message::header::{ContentTransferEncoding, ContentType, HeaderName, HeaderValue};
-use lettre::transport::smtp::PoolConfig;
-use lettre::transport::smtp::authentication::Credentials;
-use lettre::transport::smtp::client::{Certificate, CertificateStore, Tls, TlsParameters};
-use lettre::{Address, AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
+use lettre::transport::smtp::authentication::{Credentials, DEFAULT_MECHANISMS};
+use lettre::transport::smtp::client::{
+    AsyncSmtpConnection, Certificate, CertificateStore, Tls, TlsParameters,
+};
+use lettre::transport::smtp::commands::{self, Data, Rcpt};
+use lettre::transport::smtp::extension::{ClientId, Extension, MailBodyParameter, MailParameter, ServerInfo};
+use lettre::{Address, Message};
+use tokio::sync::Mutex;
 
 use super::{Config, ConfigError, Mail, Mailer, SendError};
+use crate::auth::service::shown;
 use crate::causes::with_causes;
 
-/// One command of the conversation takes no longer.
-const COMMAND: Duration = Duration::from_secs(30);
+/// How long a server is waited for.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    /// Until it has let us in.
+    greeting: Duration,
+    /// For its answer to the sender, to a recipient, and to the wish to send the text.
+    command: Duration,
+    /// From the first line of a mail's text to what it says after the last one.
+    text: Duration,
+    /// For its answer to our leaving, of which nothing depends.
+    farewell: Duration,
+}
 
-/// Connections that are kept between mails: owners are written to one after the other.
-const CONNECTIONS: u32 = 1;
+/// RFC 5321, section 4.5.3.2: a client waits five minutes for the answer to MAIL and RCPT, two for the answer to DATA, and ten
+/// for the answer to a mail, for who gives up earlier delivers it again and again to a server that looks at it for long.
+const PATIENCE: Patience = Patience {
+    greeting: Duration::from_secs(60),
+    command: Duration::from_secs(5 * 60),
+    text: Duration::from_secs(12 * 60),
+    farewell: Duration::from_secs(5),
+};
 
 /// Replies that speak of us, or of the server, and not of this mail: they are worth another attempt once somebody has
 /// looked. RFC 4954, section 6: 530, 534, 535, 538.
@@ -52,8 +78,14 @@ pub enum SmtpError {
 
 /// The way over an SMTP server.
 pub(super) struct Smtp {
-    transport: AsyncSmtpTransport<Tokio1Executor>,
+    server: (String, u16),
+    tls: Tls,
+    credentials: Option<Credentials>,
     from: Mailbox,
+    patience: Patience,
+    /// Kept between mails: owners are written to one after the other. One on which a mail failed is gone, for an answer that comes
+    /// late would pass for the answer to something else.
+    connection: Mutex<Option<AsyncSmtpConnection>>,
 }
 
 impl Smtp {
@@ -79,19 +111,82 @@ impl Smtp {
             }
             _ => return Err(bad("its scheme is not known").into()),
         };
-        let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(&host)
-            .port(url.port().unwrap_or(port))
-            .tls(tls)
-            .timeout(Some(COMMAND))
-            .pool_config(PoolConfig::new().max_size(CONNECTIONS));
+        let mut credentials = None;
         if !config.smtp_user.is_empty() {
             let password = config.smtp_password.resolve().map_err(SmtpError::from)?;
             if password.is_empty() {
                 return Err(SmtpError::NoPassword.into());
             }
-            builder = builder.credentials(Credentials::new(config.smtp_user.clone(), password));
+            credentials = Some(Credentials::new(config.smtp_user.clone(), password));
         }
-        Ok(Self { transport: builder.build(), from })
+        let server = (host, url.port().unwrap_or(port));
+        let connection = Mutex::new(None);
+        Ok(Self { server, tls, credentials, from, patience: PATIENCE, connection })
+    }
+
+    /// The connection that is kept, if it is still good, or a new one.
+    async fn connect(
+        &self,
+        kept: Option<AsyncSmtpConnection>,
+    ) -> Result<AsyncSmtpConnection, lettre::transport::smtp::Error> {
+        if let Some(mut kept) = kept
+            && kept.test_connected().await
+        {
+            return Ok(kept);
+        }
+        let name = ClientId::default();
+        let (server, timeout) = ((self.server.0.as_str(), self.server.1), Some(self.patience.greeting));
+        let from_the_start = match &self.tls {
+            Tls::Wrapper(parameters) => Some(parameters.clone()),
+            _ => None,
+        };
+        let mut connection =
+            AsyncSmtpConnection::connect_tokio1(server, timeout, &name, from_the_start, None).await?;
+        if let Tls::Required(parameters) = &self.tls {
+            connection.starttls(parameters.clone(), &name).await?;
+        }
+        if let Some(credentials) = &self.credentials {
+            connection.auth(DEFAULT_MECHANISMS, credentials).await?;
+        }
+        Ok(connection)
+    }
+
+    /// Hands a mail over to a server that has let us in.
+    async fn deliver(
+        &self,
+        connection: &mut AsyncSmtpConnection,
+        message: &Message,
+    ) -> Result<(), SendError> {
+        let (envelope, text) = (message.envelope(), message.formatted());
+        let parameters = parameters(connection.server_info(), envelope, &text)?;
+        let sender = commands::Mail::new(envelope.from().cloned(), parameters);
+        self.command(connection, "MAIL", sender).await?;
+        for to in envelope.to() {
+            self.command(connection, "RCPT", Rcpt::new(to.clone(), Vec::new())).await?;
+        }
+        self.command(connection, "DATA", Data).await?;
+        match within(self.patience.text, "the mail's text", connection.message(&text)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) if error.status().is_some() => Err(not_taken(&error)),
+            Ok(Err(error)) => Err(SendError::Unknown(with_causes(&error))),
+            Err(silence) => Err(SendError::Unknown(silence)),
+        }
+    }
+
+    /// One step before a mail's text.
+    async fn command(
+        &self,
+        connection: &mut AsyncSmtpConnection,
+        name: &str,
+        command: impl std::fmt::Display,
+    ) -> Result<(), SendError> {
+        let answered = within(self.patience.command, name, connection.command(command)).await;
+        answered.map_err(SendError::Later)?.map(drop).map_err(|error| not_taken(&error))
+    }
+
+    /// Leaves as is proper. However that goes, nobody waits for it for long.
+    async fn leave(&self, mut connection: AsyncSmtpConnection) {
+        let _ = tokio::time::timeout(self.patience.farewell, connection.abort()).await;
     }
 
     fn message(&self, mail: &Mail) -> Result<Message, SendError> {
@@ -115,6 +210,37 @@ impl Smtp {
     }
 }
 
+/// What a server has to know of a mail beforehand: addresses (RFC 6531) and text (RFC 6152) that are not ASCII.
+fn parameters(
+    server: &ServerInfo,
+    envelope: &Envelope,
+    text: &[u8],
+) -> Result<Vec<MailParameter>, SendError> {
+    let mut parameters = Vec::new();
+    let mut addresses = envelope.from().into_iter().chain(envelope.to());
+    let asked = [
+        (
+            !addresses.all(|address| AsRef::<str>::as_ref(address).is_ascii()),
+            Extension::SmtpUtfEight,
+            MailParameter::SmtpUtfEight,
+            "an address is not ASCII, and the server does not take such (SMTPUTF8)",
+        ),
+        (
+            !text.is_ascii(),
+            Extension::EightBitMime,
+            MailParameter::Body(MailBodyParameter::EightBitMime),
+            "the mail is not ASCII, and the server does not take such (8BITMIME)",
+        ),
+    ];
+    for (needed, extension, parameter, missing) in asked {
+        if needed && !server.supports_feature(extension) {
+            return Err(SendError::Later(missing.to_owned()));
+        }
+        parameters.extend(needed.then_some(parameter));
+    }
+    Ok(parameters)
+}
+
 fn tls(config: &Config, host: &str) -> Result<TlsParameters, SmtpError> {
     let mut builder = TlsParameters::builder(host.to_owned());
     if let Some(path) = &config.smtp_ca_file {
@@ -130,33 +256,42 @@ fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// A URL without what might be a password.
-fn shown(url: &str) -> String {
-    match url.rsplit_once('@') {
-        Some((_, rest)) => format!("…@{rest}"),
-        None => url.to_owned(),
-    }
-}
-
 #[async_trait]
 impl Mailer for Smtp {
     async fn send(&self, mail: &Mail) -> Result<(), SendError> {
         let message = self.message(mail)?;
-        match self.transport.send(message).await {
-            Ok(_) => Ok(()),
-            Err(error) if error.is_permanent() && !error.status().is_some_and(is_not_let_in) => {
-                Err(SendError::Refused(with_causes(&error)))
-            }
-            Err(error) => Err(SendError::Later(with_causes(&error))),
+        let mut kept = self.connection.lock().await;
+        let connected = within(self.patience.greeting, "connecting", self.connect(kept.take())).await;
+        let mut connection = connected.map_err(SendError::Later)?.map_err(|error| not_taken(&error))?;
+        let delivered = self.deliver(&mut connection, &message).await;
+        match &delivered {
+            Ok(()) => *kept = Some(connection),
+            Err(_) => self.leave(connection).await,
         }
+        delivered
     }
 
     async fn check(&self) -> Result<(), String> {
-        match self.transport.test_connection().await {
-            Ok(true) => Ok(()),
-            Ok(false) => Err("the mail server is there but not ready".to_owned()),
-            Err(error) => Err(with_causes(&error)),
-        }
+        let connected = within(self.patience.greeting, "connecting", self.connect(None)).await?;
+        let connection = connected.map_err(|error| with_causes(&error))?;
+        self.leave(connection).await;
+        Ok(())
+    }
+}
+
+/// The server's answer to `what`, if it comes in time.
+async fn within<T>(patience: Duration, what: &str, talk: impl Future<Output = T>) -> Result<T, String> {
+    tokio::time::timeout(patience, talk)
+        .await
+        .map_err(|_| format!("{what}: no answer within {} s", patience.as_secs_f32()))
+}
+
+/// For a mail that the server has not taken: it said so, or could not have it yet.
+fn not_taken(error: &lettre::transport::smtp::Error) -> SendError {
+    if error.is_permanent() && !error.status().is_some_and(is_not_let_in) {
+        SendError::Refused(with_causes(error))
+    } else {
+        SendError::Later(with_causes(error))
     }
 }
 
@@ -165,62 +300,4 @@ fn is_not_let_in(code: lettre::transport::smtp::response::Code) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn config(smtp: &str) -> Config {
-        Config {
-            smtp: smtp.into(),
-            smtp_user: String::new(),
-            smtp_password: pulse::Secret::new(""),
-            smtp_ca_file: None,
-            from: "pulsehook <pulsehook@example.com>".into(),
-            taskcluster: false,
-            root_url: String::new(),
-            interval_seconds: 1,
-            settle_seconds: 0,
-            max_age_seconds: 1,
-            max_notices: 1,
-            deny: Vec::new(),
-        }
-    }
-
-    // Connections' pool lives in a runtime.
-    #[tokio::test]
-    async fn without_tls_only_this_machine_is_spoken_to_and_passwords_are_never_shown() {
-        for good in
-            ["smtps://mail.example.com", "smtp://mail.example.com:2587", "smtp+plain://127.0.0.1:2525"]
-        {
-            assert!(Smtp::new(&config(good)).is_ok(), "{good}");
-        }
-        for bad in [
-            "smtp+plain://mail.example.com",
-            "mail.example.com",
-            "http://mail.example.com",
-            "smtps://u:hunter2@mail.example.com",
-            "smtps://mail.example.com/?tls=none",
-        ] {
-            let error = Smtp::new(&config(bad)).err().unwrap().to_string();
-            assert!(error.contains("notify.smtp") && !error.contains("hunter2"), "{error}");
-        }
-        let error = Smtp::new(&Config { smtp_user: "u".into(), ..config("smtps://m") }).err().unwrap();
-        assert!(error.to_string().contains("smtp_password"), "{error}");
-    }
-
-    #[tokio::test]
-    async fn a_mail_is_one_plain_text_to_one_recipient_whatever_the_words_are() {
-        let smtp = Smtp::new(&config("smtps://mail.example.com")).unwrap();
-        let mail = Mail {
-            to: "o@example.com".into(),
-            id: "1".into(),
-            subject: "ci/ü\r\nBcc: x@example.com".into(),
-            body: "one\n.\ntwo ü".into(),
-        };
-        let text = String::from_utf8(smtp.message(&mail).unwrap().formatted()).unwrap();
-        assert!(text.contains("Message-ID: <1@example.com>"), "{text}");
-        assert!(text.contains("Auto-Submitted: auto-generated"), "{text}");
-        assert!(!text.lines().any(|line| line.starts_with("Bcc")), "{text}");
-        let wrong = Mail { to: "not an address".into(), ..mail };
-        assert!(matches!(smtp.message(&wrong), Err(SendError::Refused(_))));
-    }
-}
+mod tests;

@@ -7,6 +7,7 @@ use pulse::{Message, naming};
 
 use super::decide::{Decision, Event, FiredBy};
 use super::registry::LiveHook;
+use super::trigger::Trigger;
 use super::{Inner, Router, now_ms, submit};
 use crate::hook::HookName;
 use crate::store::{FireRow, FireState, NewFire, PendingFire, Recorded, Rendering, StoreError};
@@ -68,29 +69,33 @@ impl Router {
         }
     }
 
-    /// Fires a recorded message again: under the same task id (a task that exists is not made twice), or as a new fire
-    /// with the hook as it is now. Answers the task id.
-    pub async fn replay(&self, name: &HookName, task_id: &str, as_new: bool) -> Result<String, AgainError> {
+    /// Fires a recorded message again under the same task id: a task that exists is not made twice.
+    pub async fn replay(&self, name: &HookName, task_id: &str) -> Result<(), AgainError> {
         let (hook, fire) = self.inner.find_fire(name, task_id).await?;
-        if as_new {
-            return self.inner.replay_as_new(hook, fire).await;
-        }
         match fire.state {
             FireState::Pending => {
-                return Err(AgainError::State {
-                    state: fire.state.as_str(),
-                    wanted: "it is still on its way",
-                });
+                Err(AgainError::State { state: fire.state.as_str(), wanted: "it is still on its way" })
             }
-            FireState::Success => self.inner.reopen(hook, fire, &[FireState::Success], None).await?,
+            FireState::Success => self.inner.reopen(hook, fire, &[FireState::Success], None).await,
             FireState::Dead | FireState::Cancelled | FireState::Dropped => {
                 let message = self.inner.message_of(&fire).await?;
                 let now = now_ms();
                 let task = self.inner.render(&hook, &message, task_id, now).await?;
-                self.inner.reopen(hook, fire, FAILED, Some((task, now))).await?;
+                self.inner.reopen(hook, fire, FAILED, Some((task, now))).await
             }
         }
-        Ok(task_id.to_owned())
+    }
+
+    /// Fires a recorded message again as a new fire, with the hook as it is now. What somebody had triggered is `client_id`'s own trigger
+    /// this time. Answers the new task id.
+    pub async fn replay_as_new(
+        &self,
+        name: &HookName,
+        task_id: &str,
+        client_id: &str,
+    ) -> Result<String, AgainError> {
+        let (hook, fire) = self.inner.find_fire(name, task_id).await?;
+        self.inner.replay_as_new(hook, fire, client_id).await
     }
 }
 
@@ -200,9 +205,7 @@ impl Inner {
             // Somebody's decision of today is no part of the trace of then.
             trace: None,
         };
-        self.load.reserve(&hook, 1);
-        self.load.bytes.fetch_add(pending.task.len(), std::sync::atomic::Ordering::AcqRel);
-        self.submit(submit::Submission { fire: pending, hook, recovered: true, origin: None });
+        self.take_up(submit::Submission { fire: pending, hook, recovered: true, origin: None });
         Ok(())
     }
 
@@ -210,8 +213,23 @@ impl Inner {
         self: &Arc<Self>,
         hook: Arc<LiveHook>,
         fire: FireRow,
+        client_id: &str,
     ) -> Result<String, AgainError> {
         let message = self.message_of(&fire).await?;
+        let message = match self.context(&hook.name, &message).map(|context| context.fired_by) {
+            Some(FiredBy::TriggerHook | FiredBy::TriggerHookWithToken) => {
+                let trigger = Trigger {
+                    fired_by: FiredBy::TriggerHook,
+                    client_id: Some(client_id.to_owned()),
+                    scheduled_for: None,
+                    task_id: None,
+                };
+                let id = uuid::Uuid::new_v4().to_string();
+                self.trigger_key.message(&self.config.user, &hook.name, id, &trigger, message.body)
+            }
+            _ => message,
+        };
+        let message_id = message.properties.message_id.clone();
         let now = now_ms();
         let task_id = self.task_ids.task_id(hook.incarnation, &super::random_id(), 0);
         let task = self.render(&hook, &message, &task_id, now).await?;
@@ -244,12 +262,10 @@ impl Inner {
             task_id: task_id.clone(),
             rendered_at: now,
             task,
-            message_id: fire.message_id,
+            message_id,
             trace: None,
         };
-        self.load.reserve(&hook, 1);
-        self.load.bytes.fetch_add(pending.task.len(), std::sync::atomic::Ordering::AcqRel);
-        self.submit(submit::Submission { fire: pending, hook, recovered: false, origin: None });
+        self.take_up(submit::Submission { fire: pending, hook, recovered: false, origin: None });
         Ok(task_id)
     }
 }

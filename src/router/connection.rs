@@ -8,12 +8,10 @@ use pulse::Event as PulseEvent;
 use tokio::sync::broadcast;
 
 use super::{Inner, now_ms};
+use crate::store::EPOCH_KEPT_MS;
 
 /// A connection's row says this often that it is alive.
 const EPOCH_EVERY: Duration = Duration::from_secs(5);
-
-/// Rows of connections are kept for so long (30 days, in milliseconds): no message is in flight for longer.
-const EPOCH_KEPT: i64 = 30 * 24 * 3600 * 1000;
 
 impl Inner {
     /// The epoch of a connection: greater than that of every earlier connection of this store.
@@ -29,7 +27,7 @@ impl Inner {
                 let first = self.generation.load(Ordering::Acquire);
                 let last = self.latest_generation.load(Ordering::Acquire).max(first);
                 let epochs = self.epoch(first)..=self.epoch(last);
-                if let Err(error) = self.store.epochs_seen(epochs, now, now - EPOCH_KEPT).await {
+                if let Err(error) = self.store.epochs_seen(epochs, now, now - EPOCH_KEPT_MS).await {
                     tracing::error!(%error, "cannot record that the connection is alive");
                 }
             }

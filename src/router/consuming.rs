@@ -56,12 +56,13 @@ impl Inner {
         let first = if consuming { Taking::Yes } else { Taking::Ending };
         self.taking.send_replace(first);
         tracing::info!(consuming, "the queue service decides whether messages are taken");
-        let prefetch = self.prefetch();
-        let hooks = self.registry.all().into_iter().filter(|hook| hook.hook.paused != Some(true));
-        stream::iter(hooks)
+        stream::iter(self.registry.all())
             .for_each_concurrent(CONSUMERS_AT_ONCE, async |hook| {
-                let done = if consuming {
-                    self.transport.consume(&hook.queue, prefetch, self.deliveries.clone()).await
+                let done = if consuming && hook.waits() {
+                    self.wake(&hook);
+                    Ok(())
+                } else if consuming {
+                    self.transport.consume(&hook.queue, self.prefetch(&hook), self.deliveries.clone()).await
                 } else {
                     self.transport.cancel(&hook.queue).await
                 };

@@ -117,9 +117,13 @@ impl Gate {
         }
     }
 
-    /// A call was answered as the service answers: it works.
+    /// A call was answered as the service answers: it works. While the gate is closed that is the late answer of a call from
+    /// before, and what opens the gate is a probe.
     pub fn succeeded(&self) {
         let Ok(mut inner) = self.inner.lock() else { return };
+        if matches!(*self.state.borrow(), GateState::Closed { .. }) {
+            return;
+        }
         inner.failures = 0;
         inner.failed.clear();
         inner.probe_wait = FIRST_PROBE;
@@ -160,7 +164,7 @@ impl Gate {
         inner.wanted_withheld = self.max - 1;
         let missing = inner.wanted_withheld - inner.withheld.min(inner.wanted_withheld);
         inner.withheld += self.permits.forget_permits(missing);
-        drop(inner);
+        // Under the lock: a success that comes in between would forget since when it is down.
         self.state.send_replace(GateState::Closed { reason: reason.to_owned() });
     }
 
@@ -244,6 +248,18 @@ mod tests {
         assert_eq!(gate.permits.available_permits(), 4);
         assert_eq!(*gate.watch().borrow(), GateState::Open);
         task.abort();
+    }
+
+    #[tokio::test]
+    async fn a_late_success_does_not_end_an_outage() {
+        let gate = Gate::new(4);
+        for fire in 0..5 {
+            gate.failed(fire, "503");
+        }
+        gate.succeeded();
+        assert!(matches!(*gate.watch().borrow(), GateState::Closed { .. }));
+        assert!(gate.down_for().is_some(), "consuming has to end some time");
+        assert_eq!(gate.permits.available_permits(), 1, "one goes first when it is over");
     }
 
     #[tokio::test(start_paused = true)]

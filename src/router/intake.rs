@@ -30,13 +30,45 @@ const BATCHES: usize = 32;
 /// Deliveries that are taken from the channel at once.
 const TAKEN_AT_ONCE: usize = 1_024;
 
+/// When what waits here exceeds its bound of bytes, a hook with this share of them gets few messages in advance from then on: the broker
+/// counts messages, and a thousand of them may be as large as the memory.
+const HEAVY: usize = 16;
+
 #[derive(Default)]
 struct Waiting {
     deliveries: VecDeque<Delivery>,
+    /// Of their bodies.
+    bytes: usize,
     batches: usize,
     in_ring: bool,
     /// The rate limit or its pace holds it up; somebody will say when that is over.
     held: bool,
+    /// What was here has been handed over, and what batches leave is to go back, too.
+    given_up: bool,
+}
+
+impl Waiting {
+    fn push(&mut self, delivery: Delivery) {
+        self.bytes += delivery.message.body.len();
+        self.deliveries.push_back(delivery);
+    }
+
+    fn put_back(&mut self, deliveries: Vec<Delivery>) {
+        for delivery in deliveries.into_iter().rev() {
+            self.bytes += delivery.message.body.len();
+            self.deliveries.push_front(delivery);
+        }
+    }
+
+    fn take(&mut self, count: usize) -> Vec<Delivery> {
+        let taken: Vec<Delivery> = self.deliveries.drain(..count).collect();
+        self.bytes -= taken.iter().map(|delivery| delivery.message.body.len()).sum::<usize>();
+        taken
+    }
+
+    fn give_up(&mut self) -> Vec<Delivery> {
+        self.take(self.deliveries.len())
+    }
 }
 
 /// What the intake hears from the rest of the router.
@@ -47,8 +79,8 @@ pub(super) enum Heard {
     Room(Arc<str>),
     /// The rate limit, or its pace, lets this queue go on.
     Leave(Arc<str>),
-    /// The hook of this queue is deleted: what waits here is handed over, to be dropped with the queue.
-    Deleted(Arc<str>, oneshot::Sender<Vec<Delivery>>),
+    /// The hook of this queue is deleted, or its messages are to wait in the broker: what waits here is handed over.
+    GiveUp(Arc<str>, oneshot::Sender<Vec<Delivery>>),
 }
 
 /// What a batch leaves behind.
@@ -127,10 +159,16 @@ impl Intake {
             waiting.in_ring = true;
             self.ring.push_back(delivery.queue.clone());
         }
-        waiting.deliveries.push_back(delivery);
-        if waiting.deliveries.len() == 1 {
-            let queue = waiting.deliveries[0].queue.clone();
+        let queue = delivery.queue.clone();
+        waiting.given_up = false;
+        waiting.push(delivery);
+        let most = self.inner.config.router.held_megabytes as usize * 1024 * 1024;
+        let (first, heavy) = (waiting.deliveries.len() == 1, waiting.bytes > most / HEAVY);
+        if first {
             self.tell_held(&queue);
+        }
+        if heavy && self.hooks.values().map(|waiting| waiting.bytes).sum::<usize>() > most {
+            self.inner.give_less(&queue);
         }
     }
 
@@ -152,8 +190,8 @@ impl Intake {
                 self.batches -= 1;
                 if let Some(waiting) = self.hooks.get_mut(&queue) {
                     waiting.batches -= 1;
-                    for delivery in rest.undecided.into_iter().rev() {
-                        waiting.deliveries.push_front(delivery);
+                    if !waiting.given_up {
+                        waiting.put_back(rest.undecided);
                     }
                     if !rest.pause.is_zero() && !waiting.held {
                         waiting.held = true;
@@ -163,11 +201,14 @@ impl Intake {
                 queue
             }
             Heard::Room(queue) => queue,
-            Heard::Deleted(queue, reply) => {
-                let waiting =
-                    self.hooks.get_mut(&queue).map(|waiting| waiting.deliveries.drain(..).collect());
+            Heard::GiveUp(queue, reply) => {
+                let waiting = self.hooks.get_mut(&queue).map(|waiting| {
+                    waiting.given_up = true;
+                    waiting.give_up()
+                });
                 // Who asked may have gone: then the deliveries go back, as all that are dropped.
                 let _ = reply.send(waiting.unwrap_or_default());
+                self.tell_held(&queue);
                 queue
             }
             Heard::Leave(queue) => {
@@ -192,7 +233,7 @@ impl Intake {
         let inner = self.inner.clone();
         if matches!(*inner.gate.watch().borrow(), GateState::Closed { .. }) {
             if *inner.taking.borrow() == Taking::No {
-                self.hooks.values_mut().for_each(|waiting| waiting.deliveries.clear());
+                self.hooks.values_mut().for_each(|waiting| drop(waiting.give_up()));
                 self.hooks.keys().for_each(|queue| self.tell_held(queue));
             }
             return;
@@ -214,9 +255,13 @@ impl Intake {
             waiting.in_ring = false;
             let Some(hook) = inner.registry.get(&queue) else {
                 // Deleted: its queue is being deleted too, and these messages with it.
-                waiting.deliveries.clear();
+                drop(waiting.give_up());
                 continue;
             };
+            if hook.hook.paused == Some(true) {
+                // They are about to go back.
+                continue;
+            }
             let pending = hook.shared.pending.load(Ordering::Acquire);
             let room = (bounds.pending_fires_per_hook as usize).saturating_sub(pending);
             if room == 0 {
@@ -239,11 +284,8 @@ impl Intake {
             if count == 0 {
                 continue;
             }
-            let Some(count) = leave(inner, &self.heard, waiting, &queue, &hook, count) else {
-                self.tell_held(&queue);
-                continue;
-            };
-            let batch: Vec<Delivery> = waiting.deliveries.drain(..count).collect();
+            let Some(count) = leave(inner, &self.heard, waiting, &queue, &hook, count) else { continue };
+            let batch = waiting.take(count);
             waiting.batches += 1;
             self.batches += 1;
             if !waiting.deliveries.is_empty() {
@@ -261,7 +303,7 @@ impl Intake {
         let (inner, heard) = (self.inner.clone(), self.heard.clone());
         let reserved = batch.len();
         inner.load.reserve(&hook, reserved);
-        self.inner.tasks.spawn(async move {
+        self.inner.watch(async move {
             let (fires, rest) = inner.process(hook.clone(), batch).await;
             hook.shared.throttle.give_back(reserved - fires.min(reserved));
             inner.load.release(&hook, reserved - fires.min(reserved), 0, &heard);
@@ -271,7 +313,7 @@ impl Intake {
     }
 }
 
-/// How many of the messages may go on now. `None`: none; whoever lets them go on will be heard of, or they have gone back.
+/// How many of the messages may go on now. `None`: none; whoever lets them go on will be heard of, or they are about to go back.
 fn leave(
     inner: &Arc<Inner>,
     heard: &mpsc::UnboundedSender<Heard>,
@@ -281,26 +323,25 @@ fn leave(
     count: usize,
 ) -> Option<usize> {
     let take = || hook.shared.throttle.take(count, &inner.config.router.hook, Instant::now());
-    match take() {
-        Ok(count) => Some(count),
-        Err(Held::Rate(until)) => {
-            waiting.held = true;
-            call_back(inner, heard, queue, until);
-            None
-        }
+    let taken = match take() {
         Err(Held::Trial) => {
             hook.shared.full.store(true, Ordering::Release);
             // It may have ended between the two looks.
-            take().ok()
+            take()
         }
-        Err(Held::Broken { until, news }) => {
-            waiting.deliveries.drain(..).for_each(Delivery::retry);
-            if news {
-                inner.rest(hook, until);
-            }
-            None
+        taken => taken,
+    };
+    match taken {
+        Ok(count) => return Some(count),
+        Err(Held::Rate(until)) => {
+            waiting.held = true;
+            call_back(inner, heard, queue, until);
         }
+        Err(Held::Broken { until, news: true }) => inner.rest(hook, until),
+        // The trial's end, or that of the pause, is heard of.
+        Err(Held::Trial | Held::Broken { news: false, .. }) => {}
     }
+    None
 }
 
 /// Lets the intake hear at that moment that the queue may go on.

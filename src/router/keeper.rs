@@ -4,12 +4,13 @@
 //! could not be told because the broker was away, is retried here.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::stream::{self, StreamExt as _};
 use pulse::{Binding, BindingHealth, Delivery, QueueSpec, TopologyError, naming};
 use tokio::sync::oneshot;
-use tokio::task::JoinSet;
 
 use super::intake::Heard;
 use super::registry::LiveHook;
@@ -23,7 +24,8 @@ const AT_ONCE: usize = 64;
 /// The wait before a queue that could not be declared or deleted is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// A queue's consumer gets at least and at most so many messages in advance, whatever its share of the budget is.
+/// A queue's consumer gets at least and at most so many messages in advance, whatever its share of the budget is. The least, too, where
+/// messages are large.
 const PREFETCH: (usize, usize) = (10, 1_000);
 
 /// A hook with a rate limit gets as many messages in advance as it can fire on in so many minutes.
@@ -64,6 +66,15 @@ impl Inner {
         let _turn = lock.lock().await;
         let queue: Arc<str> = naming::queue(&self.config.user, &name.group, &name.id).into();
         self.bury(name, &queue).await?;
+        // Saves and deletions may arrive here in another order than in the store, which knows what is so.
+        match self.store.hook(name.clone()).await? {
+            Some(row) => self.register(&row),
+            None => {
+                if let Some(gone) = self.registry.get(&queue) {
+                    self.registry.remove(&queue, gone.incarnation);
+                }
+            }
+        }
         let Some(hook) = self.registry.get(&queue) else { return Ok(Vec::new()) };
         let stale = self.store.stale_bindings(hook.incarnation).await?;
         let bindings = self.bindings(&hook);
@@ -88,11 +99,15 @@ impl Inner {
         if !stale.is_empty() {
             self.store.forget_stale_bindings(hook.incarnation, stale).await?;
         }
-        let held = hook.shared.throttle.paused_for(tokio::time::Instant::now()).is_some();
-        if hook.hook.paused == Some(true) || held {
+        if hook.waits() {
             self.transport.cancel(&queue).await?;
+            // What has come in advance goes back.
+            drop(self.taken_in(&queue).await);
+            self.wake(&hook);
         } else if *self.taking.borrow() == Taking::Yes {
-            self.transport.consume(&queue, self.prefetch(), self.deliveries.clone()).await?;
+            self.transport.consume(&queue, self.prefetch(&hook), self.deliveries.clone()).await?;
+            // What could not be sent back meanwhile.
+            let _ = self.heard.send(Heard::Room(queue));
         }
         Ok(health)
     }
@@ -108,16 +123,35 @@ impl Inner {
         bindings
     }
 
-    /// Each hook's share of the budget of messages that are out unacknowledged.
-    pub(super) fn prefetch(&self) -> u16 {
+    /// A hook's share of the budget of messages that are out unacknowledged.
+    pub(super) fn prefetch(&self, hook: &LiveHook) -> u16 {
         let share = self.config.router.prefetch_budget as usize / self.registry.len().max(1);
-        let share = share.clamp(PREFETCH.0, PREFETCH.1);
+        let share = match hook.shared.heavy.load(Ordering::Acquire) {
+            true => PREFETCH.0,
+            false => share.clamp(PREFETCH.0, PREFETCH.1),
+        };
         // A hook with a rate limit holds what it can use soon: brokers take back what is held for half an hour.
         let soon = match self.config.router.hook.fires_per_minute as usize {
             0 => share,
             rate => rate.saturating_mul(RATE_MINUTES),
         };
         share.min(soon) as u16
+    }
+
+    /// From now on, until it is changed, the hook of this queue gets as few messages in advance as there may be.
+    pub(super) fn give_less(self: &Arc<Self>, queue: &str) {
+        let Some(hook) = self.registry.get(queue) else { return };
+        if hook.shared.heavy.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        tracing::warn!(hook = %hook.name, prefetch = PREFETCH.0, "its messages are large: it gets fewer of them in advance");
+        let (inner, name) = (self.clone(), hook.name.clone());
+        self.spawn(async move {
+            if let Err(error) = inner.keep(&name).await {
+                tracing::warn!(hook = %name, %error, "the hook's queue is not as it should be");
+                inner.keep_trying(name);
+            }
+        });
     }
 
     /// Deletes the queue of a deleted hook, and forgets the hook when the broker has confirmed.
@@ -153,33 +187,26 @@ impl Inner {
         Ok(())
     }
 
-    /// What the intake holds of a deleted hook.
-    async fn taken_in(&self, queue: &Arc<str>) -> Vec<Delivery> {
+    /// What the intake holds of a hook that is deleted or waits.
+    pub(super) async fn taken_in(&self, queue: &Arc<str>) -> Vec<Delivery> {
         let (reply, taken) = oneshot::channel();
         // Without an intake the router stops, and the broker has all of it.
-        let _ = self.heard.send(Heard::Deleted(queue.clone(), reply));
+        let _ = self.heard.send(Heard::GiveUp(queue.clone(), reply));
         taken.await.unwrap_or_default()
     }
 
     /// Keeps one hook until it stands, in the background.
     pub(super) fn keep_trying(self: &Arc<Self>, name: HookName) {
         let inner = self.clone();
-        self.tasks.spawn(async move {
-            let stop = inner.stop.clone();
-            let trying = async {
-                loop {
-                    tokio::time::sleep(RETRY).await;
-                    match inner.keep(&name).await {
-                        Ok(_) => return,
-                        Err(error) => {
-                            tracing::warn!(hook = %name, %error, "the hook's queue is not as it should be")
-                        }
+        self.spawn(async move {
+            loop {
+                tokio::time::sleep(RETRY).await;
+                match inner.keep(&name).await {
+                    Ok(_) => return,
+                    Err(error) => {
+                        tracing::warn!(hook = %name, %error, "the hook's queue is not as it should be")
                     }
                 }
-            };
-            tokio::select! {
-                () = trying => {}
-                () = stop.cancelled() => {}
             }
         });
     }
@@ -194,20 +221,14 @@ impl Inner {
         names.sort();
         names.dedup();
         let total = names.len();
-        let mut running = JoinSet::new();
-        for name in names {
-            while running.len() >= AT_ONCE {
-                running.join_next().await;
-            }
-            let inner = self.clone();
-            running.spawn(async move {
-                if let Err(error) = inner.keep(&name).await {
+        stream::iter(names)
+            .for_each_concurrent(AT_ONCE, async |name| {
+                if let Err(error) = self.keep(&name).await {
                     tracing::warn!(hook = %name, %error, "the hook's queue is not as it should be yet");
-                    inner.keep_trying(name);
+                    self.keep_trying(name);
                 }
-            });
-        }
-        while running.join_next().await.is_some() {}
+            })
+            .await;
         tracing::info!(hooks = total, "the queues of all hooks have been declared");
     }
 }

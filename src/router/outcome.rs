@@ -42,8 +42,8 @@ impl Inner {
             let news = batch.iter().zip(&sequence).filter_map(|(settled, seq)| Some((settled, (*seq)?)));
             self.events.ended_as(news.map(|(settled, seq)| (seq, self.event_of(settled, seq))));
             for (settled, seq) in batch.drain(..).zip(sequence) {
-                self.load.release(&settled.hook, 1, settled.bytes, &heard);
                 if seq.is_none() {
+                    self.load.release(&settled.hook, 1, settled.bytes, &heard);
                     continue;
                 }
                 self.activity.count(settled.ended.ended_at, |minute| match settled.ended.state {
@@ -64,6 +64,8 @@ impl Inner {
                         tracing::warn!(hook = %settled.hook.name, message_id = settled.message_id, task_id = settled.task_id, outcome = state.as_str(), error = error.as_deref(), "no task")
                     }
                 }
+                // Only now: who is woken by it asks what this fire says of its hook.
+                self.load.release(&settled.hook, 1, settled.bytes, &heard);
                 self.waiters.tell(&settled.task_id, || News::Look);
             }
         }

@@ -141,14 +141,15 @@ impl Inner {
                             self.events.ended();
                         }
                     }
-                    (Entry::Fire(fire), Some(Recorded::Known { fired_at })) => {
+                    (Entry::Fire(fire), Some(Recorded::Known { fired_at, ack_uncertain })) => {
                         let expired =
                             now - fired_at > self.config.router.identity_window_seconds as i64 * 1000;
-                        let new_occurrence = item.identity.repeat == Repeat::AfterWindow
-                            && !item.delivery.redelivered
-                            && expired;
+                        let same_message = item.delivery.redelivered && ack_uncertain;
+                        let new_occurrence =
+                            item.identity.repeat == Repeat::AfterWindow && !same_message && expired;
                         if new_occurrence {
-                            again.push(Item { occurrence: item.occurrence + 1, ..item });
+                            let occurrence = self.next_occurrence(&hook, &item).await;
+                            again.push(Item { occurrence, ..item });
                         } else {
                             tracing::debug!(hook = %hook.name, message_id = ?item.delivery.message.properties.message_id, "seen before");
                             self.figures.message("repeat");
@@ -171,6 +172,27 @@ impl Inner {
             items = again;
         }
         (fires, rest)
+    }
+
+    /// The occurrence to try after one that is known and too long ago: the newest that there is, or the first that there is not. An id
+    /// that is used every hour has thousands in a year, so they are not tried one after the other.
+    async fn next_occurrence(&self, hook: &LiveHook, item: &Item) -> i64 {
+        let known = async |occurrence: i64| {
+            let task_id = self.task_ids.task_id(hook.incarnation, &item.identity.id, occurrence);
+            // What cannot be looked up is tried, which tells.
+            matches!(self.store.fire_by_task(hook.incarnation, task_id).await, Ok(Some(_)))
+        };
+        let (mut last, mut step) = (item.occurrence, 1);
+        while known(last + step).await {
+            last += step;
+            step *= 2;
+        }
+        let mut free = last + step;
+        while free - last > 1 {
+            let middle = last + (free - last) / 2;
+            if known(middle).await { last = middle } else { free = middle }
+        }
+        if last == item.occurrence { free } else { last }
     }
 
     /// Commits the entries, however long the store takes to accept them. `None` when it is closed.

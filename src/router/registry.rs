@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use pulse::BindingHealth;
+use tokio::time::Instant;
 
 use super::decide::{Limits, Rules};
 use super::pace::Pace;
@@ -47,6 +48,8 @@ pub struct Shared {
     pub throttle: Throttle,
     /// How fast it is decided.
     pub pace: Pace,
+    /// Its messages are so large that it gets few of them in advance.
+    pub heavy: AtomicBool,
 }
 
 impl LiveHook {
@@ -67,6 +70,11 @@ impl LiveHook {
     /// The compiled hook; compiled at the first message, so that ten thousand idle hooks cost nothing.
     pub fn rules(&self, limits: &Limits, workers: &Arc<Workers>) -> Result<&Rules, &str> {
         self.rules.get_or_init(|| compile(&self.hook, limits, workers)).as_ref().map_err(String::as_str)
+    }
+
+    /// True while its messages wait in the broker: somebody has paused it, or its fires keep failing.
+    pub fn waits(&self) -> bool {
+        self.hook.paused == Some(true) || self.shared.throttle.paused_for(Instant::now()).is_some()
     }
 
     /// True once the hook is deleted.
@@ -127,23 +135,26 @@ impl Registry {
         self.hooks.read().ok()?.get(queue).cloned()
     }
 
-    /// Puts a hook in, in place of its former version.
+    /// Puts a hook in, in place of its former version. A former making of the name is deleted, whoever says so first.
     pub fn put(&self, hook: Arc<LiveHook>) {
-        if let Ok(mut hooks) = self.hooks.write() {
-            hooks.insert(hook.queue.clone(), hook);
+        let Ok(mut hooks) = self.hooks.write() else { return };
+        let incarnation = hook.incarnation;
+        if let Some(former) = hooks.insert(hook.queue.clone(), hook)
+            && former.incarnation != incarnation
+        {
+            former.shared.deleted.store(true, Ordering::Release);
         }
     }
 
-    /// Takes a hook out and marks it as deleted.
-    pub fn remove(&self, queue: &str) -> Option<Arc<LiveHook>> {
-        let removed = self.hooks.write().ok()?.remove(queue);
-        if let Some(hook) = &removed {
-            hook.shared.deleted.store(true, Ordering::Release);
-        }
+    /// Takes a hook out, if it is this making of its name, and marks it as deleted.
+    pub fn remove(&self, queue: &str, incarnation: i64) {
+        let Ok(mut hooks) = self.hooks.write() else { return };
+        let Some(hook) = hooks.get(queue).filter(|hook| hook.incarnation == incarnation) else { return };
+        hook.shared.deleted.store(true, Ordering::Release);
+        hooks.remove(queue);
         if let Ok(mut health) = self.health.lock() {
             health.remove(queue);
         }
-        removed
     }
 
     /// How many hooks there are.

@@ -1,5 +1,6 @@
 //! From the parts of a router to a running one.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,7 +16,7 @@ use super::identity::TaskIds;
 use super::registry::{LiveHook, Registry};
 use super::scheduler::{self, Scheduler};
 use super::{Inner, Parts, Router, Settings, Taking, deciders, intake, now_ms, submit, trigger};
-use crate::store::{HookRow, StoreError};
+use crate::store::{HookRow, PendingFire, StoreError};
 use crate::template::Workers;
 
 /// Deliveries between the transport and the intake: the prefetch bounds what is out, this only what is handed over at once.
@@ -23,6 +24,9 @@ const SINK: usize = 4_096;
 
 /// Fires on their way to being committed as ended.
 const SETTLED: usize = 4_096;
+
+/// The wait before something is declared again that the broker did not let stand.
+const DECLARE_RETRY: Duration = Duration::from_secs(1);
 
 /// Pending fires that are read at once at start.
 const RECOVERED_AT_ONCE: u32 = 1_000;
@@ -72,6 +76,7 @@ impl Router {
             latest_generation: AtomicU64::new(1),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
+            failed: CancellationToken::new(),
             store: parts.store,
             transport: parts.transport,
             queue: parts.queue,
@@ -88,21 +93,22 @@ impl Router {
                 tracing: parts.tracing,
             },
         });
-        for row in inner.store.hooks(None).await? {
-            inner.register(&row);
-        }
+        let rows = inner.store.hooks(None).await?;
+        rows.iter().for_each(|row| inner.register(row));
+        let standing: HashSet<i64> = rows.iter().map(|row| row.incarnation).collect();
+        drop(rows);
         let events = inner.transport.events();
         inner.spawn(inner.clone().follow_transport(events));
         inner.spawn(intake::Intake::run(inner.clone(), delivered, heard.clone(), hearing));
         // Not under `stop`: ends that are on their way are still committed while the router stops.
-        inner.tasks.spawn(inner.clone().keep_outcomes(settling, heard));
+        inner.watch(inner.clone().keep_outcomes(settling, heard));
         inner.spawn(inner.clone().publish_events());
         inner.spawn(inner.clone().keep_gate());
         inner.spawn(inner.clone().keep_epoch());
         inner.spawn(inner.clone().keep_retention());
         inner.spawn(inner.clone().remember_activity());
         inner.spawn(inner.clone().keep_depths());
-        inner.recover().await?;
+        inner.recover(&standing).await?;
         inner.spawn(inner.clone().keep_task_states());
         inner.spawn(inner.clone().keep_topology());
         inner.spawn(inner.scheduler.clone().run());
@@ -110,20 +116,26 @@ impl Router {
     }
 }
 
+fn recovered(fire: PendingFire, hook: &Arc<LiveHook>) -> submit::Submission {
+    submit::Submission { fire, hook: hook.clone(), recovered: true, origin: None }
+}
+
 impl Inner {
     pub(super) fn register(&self, row: &HookRow) {
         let queue: Arc<str> = naming::queue(&self.config.user, &row.name.group, &row.name.id).into();
-        let known = self.registry.get(&queue).filter(|known| known.incarnation == row.incarnation);
-        // Two saves may arrive here in the other order.
-        if known.as_ref().is_some_and(|known| known.version > row.version) {
+        let known = self.registry.get(&queue);
+        // Two saves may arrive here in the other order, and so may a deletion and a save.
+        if known
+            .as_ref()
+            .is_some_and(|known| (known.incarnation, known.version) >= (row.incarnation, row.version))
+        {
             return;
         }
-        let news = known.as_ref().is_none_or(|known| known.version < row.version);
+        let known = known.filter(|known| known.incarnation == row.incarnation);
         let shared = known.map(|known| known.shared.clone()).unwrap_or_default();
-        if news {
-            shared.throttle.reset();
-            shared.pace.reset();
-        }
+        shared.throttle.reset();
+        shared.pace.reset();
+        shared.heavy.store(false, Ordering::Release);
         match LiveHook::new(row, queue, shared) {
             Ok(hook) => self.registry.put(Arc::new(hook)),
             Err(error) => {
@@ -132,9 +144,10 @@ impl Inner {
         }
     }
 
-    /// Submits what was recorded and not ended before the start.
-    async fn recover(self: &Arc<Self>) -> Result<(), StoreError> {
-        let hooks: std::collections::HashMap<i64, Arc<LiveHook>> =
+    /// Submits what was recorded and not ended before the start. `standing`: the incarnations of all hooks, also of those that this
+    /// version of pulsehook cannot read; their fires stay pending until another can.
+    async fn recover(self: &Arc<Self>, standing: &HashSet<i64>) -> Result<(), StoreError> {
+        let hooks: HashMap<i64, Arc<LiveHook>> =
             self.registry.all().into_iter().map(|hook| (hook.incarnation, hook)).collect();
         let (mut after, mut found) = (0, 0);
         loop {
@@ -145,15 +158,9 @@ impl Inner {
                 match hooks.get(&fire.incarnation) {
                     Some(hook) => {
                         found += 1;
-                        self.load.reserve(hook, 1);
-                        self.load.bytes.fetch_add(fire.task.len(), Ordering::AcqRel);
-                        self.submit(submit::Submission {
-                            fire,
-                            hook: hook.clone(),
-                            recovered: true,
-                            origin: None,
-                        });
+                        self.take_up(recovered(fire, hook));
                     }
+                    None if standing.contains(&fire.incarnation) => {}
                     None => self.cancel_orphan(fire.incarnation).await?,
                 }
             }
@@ -162,6 +169,19 @@ impl Inner {
             tracing::info!(fires = found, "going on with fires that were recorded before the last stop");
         }
         Ok(())
+    }
+
+    /// The same for one hook, none of whose fires is under way.
+    pub(super) async fn recover_of(self: &Arc<Self>, hook: &Arc<LiveHook>) -> Result<(), StoreError> {
+        let mut after = 0;
+        loop {
+            let page = self.store.pending_fires(after, RECOVERED_AT_ONCE).await?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = last.id;
+            for fire in page.into_iter().filter(|fire| fire.incarnation == hook.incarnation) {
+                self.take_up(recovered(fire, hook));
+            }
+        }
     }
 
     async fn cancel_orphan(&self, incarnation: i64) -> Result<(), StoreError> {
@@ -185,24 +205,24 @@ impl Inner {
             "hook-updated",
             "hook-deleted",
         ];
+        let declare = async || {
+            for what in EXCHANGES {
+                self.transport.declare_exchange(&naming::exchange(&self.config.user, what)).await?;
+            }
+            Ok::<_, pulse::TopologyError>(())
+        };
+        while let Err(error) = declare().await {
+            tracing::warn!(%error, "cannot declare pulsehook's exchanges yet");
+            tokio::time::sleep(DECLARE_RETRY).await;
+        }
         let (sink, returned) = mpsc::channel(64);
         self.spawn(self.clone().return_undeliverable(returned));
-        loop {
-            let declared: Result<(), pulse::TopologyError> = async {
-                for what in EXCHANGES {
-                    self.transport.declare_exchange(&naming::exchange(&self.config.user, what)).await?;
-                }
-                self.declare_undeliverable(sink.clone()).await
+        let undeliverable = async {
+            while let Err(error) = self.declare_undeliverable(sink.clone()).await {
+                tracing::warn!(%error, "cannot declare the queue of undeliverable messages yet");
+                tokio::time::sleep(DECLARE_RETRY).await;
             }
-            .await;
-            match declared {
-                Ok(()) => break,
-                Err(error) => {
-                    tracing::warn!(%error, "cannot declare pulsehook's exchanges yet");
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                }
-            }
-        }
-        self.keep_all().await;
+        };
+        tokio::join!(undeliverable, self.clone().keep_all());
     }
 }

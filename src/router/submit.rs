@@ -89,7 +89,7 @@ impl Inner {
     pub(super) fn submit(self: &Arc<Self>, submission: Submission) {
         let inner = self.clone();
         self.submitter.in_flight.fetch_add(1, Ordering::Relaxed);
-        self.tasks.spawn(async move {
+        self.watch(async move {
             let stopping = inner.stop.clone();
             tokio::select! {
                 biased;
@@ -99,6 +99,13 @@ impl Inner {
             }
             inner.submitter.in_flight.fetch_sub(1, Ordering::Relaxed);
         });
+    }
+
+    /// The same for a fire that is not counted as under way yet.
+    pub(super) fn take_up(self: &Arc<Self>, submission: Submission) {
+        self.load.reserve(&submission.hook, 1);
+        self.load.bytes.fetch_add(submission.fire.task.len(), Ordering::AcqRel);
+        self.submit(submission);
     }
 
     async fn settle(self: Arc<Self>, mut submission: Submission) {
@@ -120,7 +127,8 @@ impl Inner {
                 Step::End(state, error) => break (state, error),
                 Step::Fresh => {}
                 Step::Again { reason, retry_after } => {
-                    let wait = retry_after.unwrap_or_else(|| super::jitter(backoff));
+                    // A service that asks for no wait at all gets the usual one.
+                    let wait = super::jitter(backoff).max(retry_after.unwrap_or_default());
                     backoff = (backoff * 2).min(LAST_BACKOFF);
                     tracing::debug!(hook = %submission.hook.name, task_id = submission.fire.task_id, attempts, %reason, "will try again");
                     tokio::select! {
@@ -156,7 +164,8 @@ impl Inner {
         if deleted && *attempts == 0 && !submission.recovered {
             return Step::End(FireState::Cancelled, Some(HOOK_DELETED.to_owned()));
         }
-        let stale = super::now_ms() - submission.fire.rendered_at > STALE;
+        // Either way: a clock that was put back makes a task of the future.
+        let stale = (super::now_ms() - submission.fire.rendered_at).abs() > STALE;
         if deleted || stale {
             return match Box::pin(self.ask(submission)).await {
                 Ok(Asked::Ours) => Step::End(FireState::Success, None),
@@ -213,10 +222,13 @@ impl Inner {
             Err(CreateError::Refused { status, code, message }) => {
                 self.gate.succeeded();
                 // An earlier attempt, whose answer was lost, may have made the task before the service changed its mind.
-                if (*attempts > 1 || submission.recovered)
-                    && let Ok(Asked::Ours) = Box::pin(self.ask(submission)).await
-                {
-                    return Step::End(FireState::Success, None);
+                if *attempts > 1 || submission.recovered {
+                    match Box::pin(self.ask(submission)).await {
+                        Ok(Asked::Ours) => return Step::End(FireState::Success, None),
+                        Err(again @ Step::Again { .. }) => return again,
+                        // It is not there, or this client may not look: the refusal counts.
+                        Ok(Asked::Others | Asked::Absent) | Err(_) => {}
+                    }
                 }
                 Step::End(FireState::Dead, Some(refused(status, &code, &message)))
             }
@@ -286,23 +298,30 @@ impl Inner {
                 )),
             );
         };
-        let rules = match registry::parse(&submission.hook.name, &document)
-            .and_then(|hook| registry::compile(&hook, &self.config.limits, &self.config.workers))
-        {
-            Ok(rules) => rules,
-            Err(error) => return Step::End(FireState::Dead, Some(error_json("template-error", &error))),
+        let (name, task_id) = (submission.hook.name.clone(), fire.task_id.clone());
+        let (limits, workers) = (self.config.limits.clone(), self.config.workers.clone());
+        let render = move || {
+            let rules = registry::parse(&name, &document)
+                .and_then(|hook| registry::compile(&hook, &limits, &workers))
+                .map_err(|error| error_json("template-error", &error))?;
+            let event = Event {
+                message: &message,
+                fired_by: context.fired_by,
+                client_id: context.client_id.as_deref(),
+                scheduled_for: context.scheduled_for,
+                task_id: &task_id,
+                now: super::from_ms(now),
+            };
+            match rules.decide(&event) {
+                Decision::Fire { task } => Ok(Bytes::from(task)),
+                other => Err(error_json(other.outcome(), &other.reason())),
+            }
         };
-        let event = Event {
-            message: &message,
-            fired_by: context.fired_by,
-            client_id: context.client_id.as_deref(),
-            scheduled_for: context.scheduled_for,
-            task_id: &fire.task_id,
-            now: super::from_ms(now),
-        };
-        let task = match rules.decide(&event) {
-            Decision::Fire { task } => Bytes::from(task),
-            other => return Step::End(FireState::Dead, Some(error_json(other.outcome(), &other.reason()))),
+        // After an outage there may be many, of any hook: they keep nobody waiting whose messages have just come.
+        let task = match self.deciders.run(true, render).await {
+            Some(Ok(task)) => task,
+            Some(Err(error)) => return Step::End(FireState::Dead, Some(error)),
+            None => return again("it could not be rendered anew".to_owned()),
         };
         let (id, version, stored) = (fire.id, fire.version, task.clone());
         if let Err(error) = self.store.write(move |w| w.rerender(id, version, &stored, now)).await {

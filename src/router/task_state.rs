@@ -78,7 +78,11 @@ impl Inner {
             bindings,
             unbind: Vec::new(),
         };
-        self.transport.declare_queue(spec).await?;
+        for binding in self.transport.declare_queue(spec).await? {
+            if let Some(error) = binding.error {
+                tracing::info!(exchange = %binding.binding.exchange, error, "cannot hear what becomes of tasks; their state stays unknown (router.task_states)");
+            }
+        }
         self.transport.consume(name, PREFETCH, sink).await
     }
 }

@@ -101,6 +101,14 @@ impl Throttle {
         }
     }
 
+    /// The end of a pause that nobody has been told of yet. Who asks is told, and sees to it that consuming begins again then.
+    pub fn untold(&self, now: Instant) -> Option<Instant> {
+        let mut state = self.state.lock().ok()?;
+        let until = state.until.filter(|until| now < *until && !state.told)?;
+        state.told = true;
+        Some(until)
+    }
+
     /// A fire made its task.
     pub fn succeeded(&self) {
         self.reset();
@@ -187,6 +195,7 @@ mod tests {
         let until = now + 60 * SECOND;
         assert_eq!(throttle.take(9, &config, now), Err(Held::Broken { until, news: true }));
         assert_eq!(throttle.take(9, &config, now), Err(Held::Broken { until, news: false }));
+        assert_eq!(throttle.untold(now), None);
         assert_eq!(throttle.paused_for(now), Some(60 * SECOND));
         // Those that were under way make it no longer.
         assert_eq!(throttle.failed(&config, now), None);
@@ -197,6 +206,8 @@ mod tests {
         throttle.give_back(1);
         assert_eq!(throttle.take(9, &config, until), Ok(1));
         assert_eq!(throttle.failed(&config, until), Some(120 * SECOND));
+        assert_eq!(throttle.untold(until), Some(until + 120 * SECOND));
+        assert_eq!(throttle.untold(until), None);
 
         assert_eq!(throttle.take(9, &config, until + 120 * SECOND), Ok(1));
         throttle.succeeded();

@@ -197,9 +197,9 @@ impl Triggered {
         let fire = self.inner.store.fire_by_task(self.hook.incarnation, self.task_id.clone()).await?;
         let Some(fire) = fire else { return Ok(None) };
         Ok(match fire.state {
-            FireState::Pending => None,
             FireState::Success => Some(Outcome::Created),
-            FireState::Dead | FireState::Cancelled | FireState::Dropped => {
+            state if !state.is_failed() => None,
+            _ => {
                 let error: Value = fire
                     .error
                     .as_deref()

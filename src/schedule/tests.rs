@@ -188,4 +188,28 @@ proptest! {
         prop_assert_eq!(schedule.previous(next + TimeDelta::seconds(1)), Some(next));
         prop_assert!(schedule.previous(next).is_none_or(|previous| previous <= time));
     }
+
+    #[test]
+    fn merged_moments_are_those_of_asking_every_expression_each_time(
+        texts in prop::collection::vec("(\\*|[0-5]?[0-9]|\\*/[0-9]{1,2}) ([0-5]?[0-9]|\\*) (\\*|1?[0-9]|2[0-3]) (\\*|[12]?[1-9]|L) (\\*|[1-9]) (\\*|[0-7]|[1-5]#[1-4])", 0..6),
+        seconds in 0_i64..4_102_444_800,
+    ) {
+        let texts: Vec<String> = texts.into_iter().filter(|text| Expression::parse(text).is_ok()).collect();
+        let schedule = Schedule::compile(&texts).unwrap();
+        let time = DateTime::from_timestamp(seconds, 0).unwrap();
+        let after = std::iter::successors(schedule.next(time), |time| schedule.next(*time));
+        prop_assert!(schedule.after(time).take(30).eq(after.take(30)), "{texts:?} after {time}");
+        let before = std::iter::successors(schedule.previous(time), |time| schedule.previous(*time));
+        prop_assert!(schedule.before(time).take(30).eq(before.take(30)), "{texts:?} before {time}");
+    }
+}
+
+#[test]
+fn many_expressions_that_come_rarely_cost_little() {
+    let texts: Vec<String> = (0..1_000).map(|n| format!("{} {} 0 29 2 *", n % 60, n / 60)).collect();
+    let schedule = Schedule::compile(&texts).unwrap();
+    let started = std::time::Instant::now();
+    assert_eq!(schedule.after(at("2026-11-22T00:00:00Z")).take(1_000).count(), 1_000);
+    assert_eq!(schedule.before(at("2026-11-22T00:00:00Z")).take(1_000).count(), 1_000);
+    assert!(started.elapsed() < std::time::Duration::from_secs(10), "{:?}", started.elapsed());
 }

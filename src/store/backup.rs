@@ -1,7 +1,7 @@
 //! Backup and restore of a store's file.
 
 use std::fs::File;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rusqlite::backup::{Backup, StepResult};
@@ -67,11 +67,12 @@ fn copy(path: &Path, part: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Puts a backup in the place of the store at `path`. Refused while a router owns the store. What was there is kept beside it,
-/// under the name that is answered.
+/// Puts a backup in the place of the store at `path`, for the user whose store that was (or whose folder it is). Refused while a
+/// router owns the store. What was there is kept beside it, under the name that is answered; `None`: there was none.
 pub fn restore(file: &Path, path: &Path) -> Result<Option<PathBuf>, StoreError> {
     let failed = |reason: String| StoreError::Open { path: path.display().to_string(), reason };
     let io = |error: std::io::Error| failed(error.to_string());
+    let owner = std::fs::metadata(path).or_else(|_| std::fs::metadata(folder_of(path))).map_err(io)?;
     let lock = File::options()
         .create(true)
         .write(true)
@@ -82,26 +83,85 @@ pub fn restore(file: &Path, path: &Path) -> Result<Option<PathBuf>, StoreError> 
         return Err(failed("a router has it open: stop every router of this store first".to_owned()));
     }
     let part = with_suffix(path, ".restoring");
-    std::fs::copy(file, &part).and_then(|_| File::open(&part)?.sync_all()).map_err(io)?;
+    // Not as a file: what a router that was killed had committed last is in the log beside it.
+    copy(file, &part)?;
+    File::open(&part).and_then(|copy| copy.sync_all()).map_err(io)?;
+    for made in [&part, &with_suffix(path, ".lock")] {
+        // Of help to root, who restores; who may not change it is most likely the owner himself.
+        let _ = std::os::unix::fs::chown(made, Some(owner.uid()), Some(owner.gid()));
+    }
+    let stamp = chrono::Utc::now().format(".before-%Y%m%dT%H%M%S");
+    let aside = with_suffix(path, &stamp.to_string());
     let mut kept = None;
-    if path.exists() {
-        let stamp = chrono::Utc::now().format(".before-%Y%m%dT%H%M%S");
-        let aside = with_suffix(path, &stamp.to_string());
-        for ending in ["", "-wal", "-shm"] {
-            let from = with_suffix(path, ending);
-            if from.exists() {
-                std::fs::rename(&from, with_suffix(&aside, ending)).map_err(io)?;
-            }
+    // A log without its store is moved away, too: it would be taken for the log of the restored one.
+    for ending in ["", "-wal", "-shm"] {
+        let from = with_suffix(path, ending);
+        if from.exists() {
+            std::fs::rename(&from, with_suffix(&aside, ending)).map_err(io)?;
+            kept = Some(aside.clone());
         }
-        kept = Some(aside);
     }
     std::fs::rename(&part, path).and_then(|()| sync_folder(path)).map_err(io)?;
     Ok(kept)
 }
 
 fn sync_folder(file: &Path) -> std::io::Result<()> {
+    File::open(folder_of(file))?.sync_all()
+}
+
+fn folder_of(file: &Path) -> &Path {
     match file.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
-        _ => File::open(".")?.sync_all(),
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A store with so many rows, all of them in the log beside it, as a process that was killed leaves it.
+    fn killed(folder: &Path, name: &str, rows: usize) -> PathBuf {
+        let live = folder.join("live.db");
+        let connection = Connection::open(&live).unwrap();
+        connection.pragma_update(None, "journal_mode", "WAL").unwrap();
+        connection.execute_batch("CREATE TABLE thing (id INTEGER PRIMARY KEY)").unwrap();
+        for _ in 0..rows {
+            connection.execute("INSERT INTO thing DEFAULT VALUES", []).unwrap();
+        }
+        let left = folder.join(name);
+        for ending in ["", "-wal"] {
+            std::fs::copy(with_suffix(&live, ending), with_suffix(&left, ending)).unwrap();
+        }
+        drop(connection);
+        std::fs::remove_file(live).unwrap();
+        left
+    }
+
+    fn rows(path: &Path) -> usize {
+        let connection = Connection::open(path).unwrap();
+        let rows: i64 = connection.query_row("SELECT count(*) FROM thing", [], |row| row.get(0)).unwrap();
+        rows as usize
+    }
+
+    #[test]
+    fn what_is_in_the_log_beside_a_file_is_restored_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (old, store) = (killed(folder.path(), "old.db", 100), folder.path().join("store.db"));
+        assert_eq!(restore(&old, &store).unwrap(), None);
+        assert_eq!(rows(&store), 100);
+    }
+
+    #[test]
+    fn a_log_that_was_left_behind_is_not_taken_for_the_restored_stores() {
+        let folder = tempfile::tempdir().unwrap();
+        let backup_file = folder.path().join("backup.db");
+        backup(&killed(folder.path(), "old.db", 50), &backup_file).unwrap();
+        let store = killed(folder.path(), "store.db", 3_000);
+        // Somebody has put the damaged file away, and not what belongs to it.
+        std::fs::rename(&store, folder.path().join("damaged.db")).unwrap();
+        let kept = restore(&backup_file, &store).unwrap().unwrap();
+        assert!(with_suffix(&kept, "-wal").exists());
+        assert_eq!(rows(&store), 50);
     }
 }

@@ -8,6 +8,9 @@ use rusqlite::params;
 
 use super::{Store, StoreError, Writing};
 
+/// Rows of connections are kept for so long (30 days, in milliseconds): no message is in flight for longer.
+pub const EPOCH_KEPT_MS: i64 = 30 * 24 * 3600 * 1000;
+
 /// Connections that one process can number: more than it can make in years.
 const EPOCHS_OF_A_PROCESS: i64 = 1 << 32;
 
@@ -116,6 +119,57 @@ mod tests {
         let first = store.begin_epochs(0).await.unwrap() + 1;
         assert!(record(&store, first + 1, 1, true).await);
         assert!(!record(&store, first, 2, false).await);
+    }
+
+    #[tokio::test]
+    async fn a_known_identity_tells_whether_its_ack_may_have_been_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(&folder);
+        let first = store.begin_epochs(0).await.unwrap() + 1;
+        let record = async |epoch: i64, at: i64| {
+            let fire = NewFire {
+                incarnation: 1,
+                version: 1,
+                task_id: "the same".into(),
+                occurrence: 0,
+                fired_by: "pulseMessage",
+                fired_at: at,
+                epoch,
+                digest: None,
+                redelivered: true,
+                message: Arc::new(pulse::Message::default()),
+                task: Some("{}".into()),
+                cause: None,
+                error: None,
+            };
+            match store.write(move |w| w.fire(&fire)).await.unwrap() {
+                Recorded::Known { ack_uncertain, .. } => Some(ack_uncertain),
+                Recorded::New { .. } => None,
+            }
+        };
+        assert_eq!(record(first, 0).await, None);
+        assert_eq!(record(first, 1).await, Some(false), "the connection stands");
+        // Its row was never written; later it was, and lives on.
+        assert_eq!(record(first + 1, 2).await, Some(true));
+        assert_eq!(record(first + 1, EPOCH_KEPT_MS + MINUTE).await, Some(false), "long ago");
+        store.epochs_seen(first..=first, MINUTE / 2, 0).await.unwrap();
+        assert_eq!(record(first + 1, 3 * MINUTE).await, Some(true));
+        store.epochs_seen(first..=first, 5 * MINUTE, 0).await.unwrap();
+        assert_eq!(record(first + 1, 6 * MINUTE).await, Some(false), "the ack has arrived");
+    }
+
+    #[tokio::test]
+    async fn equal_messages_are_found_by_their_connection_however_many_there_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(&folder);
+        let plan = store.read(|connection| {
+            let mut statement = connection.prepare(
+                "EXPLAIN QUERY PLAN SELECT fired_at FROM fire WHERE digest = x'00' AND incarnation = 1 AND epoch > 2 LIMIT 1",
+            )?;
+            Ok(statement.query_map([], |row| row.get::<_, String>(3))?.collect::<rusqlite::Result<Vec<_>>>()?.join(""))
+        });
+        let plan = plan.await.unwrap();
+        assert!(plan.contains("fire_digest (digest=? AND incarnation=? AND epoch>?)"), "{plan}");
     }
 
     #[tokio::test]

@@ -38,6 +38,14 @@ impl FireState {
         }
     }
 
+    /// It has ended and made no task. A requeue or a replay may still mend that.
+    pub fn is_failed(self) -> bool {
+        match self {
+            Self::Pending | Self::Success => false,
+            Self::Dead | Self::Cancelled | Self::Dropped => true,
+        }
+    }
+
     /// The name in routing keys and answers.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -95,6 +103,8 @@ pub enum Recorded {
     Known {
         /// Milliseconds since the epoch.
         fired_at: i64,
+        /// Its ack may have been lost with an earlier connection: a redelivery may be of the very message that made it.
+        ack_uncertain: bool,
     },
 }
 

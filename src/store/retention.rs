@@ -1,7 +1,7 @@
 //! Retention: what is past its time goes, in steps so small that no commit is felt.
 //!
-//! Fires are in the order of their ids, which is that of time, so a cursor that walks from the oldest to the first that
-//! is young enough sees all that is due and nothing else. Pending fires stay whatever their age; dead letters keep
+//! Fires are in the order of their ids, which is that of time, so a cursor that walks from the oldest to where all
+//! are young enough sees all that is due and nothing else. Pending fires stay whatever their age; dead letters keep
 //! their messages for as long as the fire is kept.
 
 use rusqlite::params;
@@ -38,14 +38,12 @@ impl Store {
                 .prepare_cached("SELECT id, fired_at, state FROM fire WHERE id > ?1 ORDER BY id LIMIT ?2")?
                 .query_map(params![cursor, STEP], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
                 .collect::<rusqlite::Result<_>>()?;
-            let mut step = Step { cursor, finished: (rows.len() as i64) < STEP };
-            for (id, fired_at, state) in rows {
+            // One that a wrong clock dated later is no reason to stop; a whole step of them is.
+            let young = |fired_at| fired_at >= horizon.fires && fired_at >= horizon.messages;
+            let finished = (rows.len() as i64) < STEP || rows.iter().all(|(_, fired_at, _)| young(*fired_at));
+            let step = Step { cursor: rows.last().map_or(cursor, |(id, ..)| *id), finished };
+            for (id, fired_at, state) in rows.into_iter().filter(|(_, fired_at, _)| !young(*fired_at)) {
                 let whole = fired_at < horizon.fires;
-                if !whole && fired_at >= horizon.messages {
-                    step.finished = true;
-                    break;
-                }
-                step.cursor = id;
                 if state == FireState::Pending as i64 || (!whole && state == FireState::Dead as i64) {
                     continue;
                 }
@@ -80,15 +78,18 @@ impl Store {
                     "DELETE FROM decision WHERE id IN (SELECT id FROM decision WHERE incarnation = ?1 LIMIT ?2)",
                 )?
                 .execute([incarnation, STEP])?;
-            let pending: i64 = w
+            if !ids.is_empty() || decisions > 0 {
+                return Ok(true);
+            }
+            let pending: bool = w
                 .connection
-                .prepare_cached("SELECT count(*) FROM fire WHERE incarnation = ?1")?
+                .prepare_cached("SELECT EXISTS (SELECT 1 FROM fire WHERE incarnation = ?1)")?
                 .query_row([incarnation], |row| row.get(0))?;
-            if ids.is_empty() && decisions == 0 && pending == 0 {
+            if !pending {
                 w.connection.prepare_cached("DELETE FROM buried WHERE incarnation = ?1")?.execute([incarnation])?;
             }
             // With fires that are still under way: later.
-            Ok(!ids.is_empty() || decisions > 0 || pending == 0)
+            Ok(!pending)
         })
         .await
     }
@@ -99,5 +100,50 @@ impl super::Writing<'_> {
         self.connection.prepare_cached("DELETE FROM message WHERE fire = ?1")?.execute([fire])?;
         self.connection.prepare_cached("DELETE FROM earlier_task WHERE fire = ?1")?.execute([fire])?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::store::{Config, NewFire};
+
+    const DAY: i64 = 24 * 3600 * 1000;
+
+    #[tokio::test]
+    async fn what_a_wrong_clock_dated_later_keeps_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&Config { path: folder.path().join("s.db") }, || ()).unwrap();
+        for (task_id, fired_at) in
+            [("old", 0), ("of the future", 900 * DAY), ("as old", 1), ("new", 100 * DAY)]
+        {
+            let fire = NewFire {
+                incarnation: 1,
+                version: 1,
+                task_id: task_id.into(),
+                occurrence: 0,
+                fired_by: "pulseMessage",
+                fired_at,
+                epoch: 1,
+                digest: None,
+                redelivered: false,
+                message: Arc::new(pulse::Message::default()),
+                task: None,
+                error: Some("{}".into()),
+                cause: None,
+            };
+            store.write(move |w| w.fire(&fire)).await.unwrap();
+        }
+        let horizon = Horizon { fires: 50 * DAY, messages: 50 * DAY };
+        assert!(store.retention_step(0, horizon).await.unwrap().finished);
+        let left = store.read(|connection| {
+            let mut statement = connection.prepare("SELECT task_id FROM fire ORDER BY id")?;
+            Ok(statement
+                .query_map([], |row| row.get::<_, String>(0))?
+                .collect::<rusqlite::Result<Vec<_>>>()?)
+        });
+        assert_eq!(left.await.unwrap(), ["of the future", "new"]);
     }
 }

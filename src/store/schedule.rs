@@ -151,6 +151,24 @@ impl Store {
         .await
     }
 
+    /// The schedules after the cursor, also of hooks that are paused.
+    pub async fn schedules_after(
+        &self,
+        cursor: DueCursor,
+        limit: u32,
+    ) -> Result<Vec<ScheduleRow>, StoreError> {
+        self.read(move |c| {
+            let mut statement = c.prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM schedule s JOIN hook h USING (incarnation)
+                 WHERE s.next_at IS NOT NULL AND (s.next_at, s.incarnation) > (?1, ?2)
+                 ORDER BY s.next_at, s.incarnation LIMIT ?3"
+            ))?;
+            let rows = statement.query_map(params![cursor.0, cursor.1, limit], row)?;
+            Ok(rows.collect::<rusqlite::Result<_>>()?)
+        })
+        .await
+    }
+
     /// The first moment after `time` at which any hook is due.
     pub async fn next_scheduled(&self, time: i64) -> Result<Option<i64>, StoreError> {
         self.read(move |c| {

@@ -13,6 +13,7 @@ const STEPS: &[&str] = &[
     include_str!("schema/3.sql"),
     include_str!("schema/4.sql"),
     include_str!("schema/5.sql"),
+    include_str!("schema/6.sql"),
 ];
 
 /// Pages of page cache, in KiB when negative: 16 MiB keeps the hot ends of all tables.

@@ -1,5 +1,6 @@
 //! The writer thread: takes whatever jobs wait, runs them in one transaction, commits, answers all.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Mutex;
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -7,6 +8,7 @@ use std::time::Instant;
 use metrics::{counter, histogram};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use super::{StoreError, Writing};
 
@@ -62,16 +64,23 @@ where
 pub(super) struct Writer {
     jobs: Mutex<Option<tokio::sync::mpsc::Sender<Box<dyn Job>>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// The thread has panicked.
+    pub(super) failed: CancellationToken,
 }
 
 impl Writer {
     /// Starts the thread. `ended_seq` is the highest sequence number of ended fires so far.
     pub(super) fn start(connection: Connection, path: String, ended_seq: i64) -> std::io::Result<Self> {
         let (sender, receiver) = tokio::sync::mpsc::channel(WAITING_JOBS);
-        let thread = std::thread::Builder::new()
-            .name("store-writer".into())
-            .spawn(move || run(connection, path, ended_seq, receiver))?;
-        Ok(Self { jobs: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)) })
+        let failed = CancellationToken::new();
+        let told = failed.clone();
+        let thread = std::thread::Builder::new().name("store-writer".into()).spawn(move || {
+            let working = AssertUnwindSafe(|| run(connection, path, ended_seq, receiver));
+            if std::panic::catch_unwind(working).is_err() {
+                told.cancel();
+            }
+        })?;
+        Ok(Self { jobs: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)), failed })
     }
 
     pub(super) async fn write<T, F>(&self, job: F) -> Result<T, StoreError>

@@ -104,7 +104,7 @@ async fn show_with(visit: Visit, found: Found, fault: Option<String>) -> Result<
         };
     }
     let trigger = visit.may("triggerHook", name);
-    let failed = matches!(fire.state, FireState::Dead | FireState::Cancelled | FireState::Dropped);
+    let failed = fire.state.is_failed();
     let values = json!({
         "fault": fault,
         "fire": {

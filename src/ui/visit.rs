@@ -33,7 +33,11 @@ use crate::store::HookRow;
 /// Longest form, in bytes as it is sent: a hook of a megabyte, percent-encoded, and a message to try it on.
 pub(super) const LONGEST_FORM: usize = 6 << 20;
 
-/// A sender gets so long for its form.
+/// Forms up to this size are read whoever else sends one: the bound on connections bounds them. Nobody who only opens
+/// connections shall keep others from signing in.
+const SMALL_FORM: usize = 64 << 10;
+
+/// A sender gets so long for its form, with the wait for its turn.
 const FORM_TIME: Duration = Duration::from_secs(30);
 
 /// The field of every form that holds its token.
@@ -217,17 +221,29 @@ impl Visit {
     async fn read_form(&mut self, body: Body) -> Result<(), Refusal> {
         self.sent_by_our_page()?;
         let ui = self.ui.clone();
-        let _turn = ui.inner.forms.acquire().await.map_err(|_| Refusal::busy("Try again in a moment."))?;
-        let reading = tokio::time::timeout(FORM_TIME, Limited::new(body, LONGEST_FORM).collect());
-        let read = match reading.await {
-            Ok(Ok(read)) => read.to_bytes(),
-            Ok(Err(_)) => {
-                return Err(Refusal::bad(format!(
-                    "The form could not be read; it may have {LONGEST_FORM} bytes at most."
-                )));
+        let mut turn = None;
+        let mut waited = false;
+        let mut read = Vec::new();
+        let mut body = Limited::new(body, LONGEST_FORM);
+        let reading = async {
+            while let Some(frame) = body.frame().await {
+                let Ok(data) = frame.map_err(|_| too_long())?.into_data() else { continue };
+                if read.len() + data.len() > SMALL_FORM && turn.is_none() {
+                    turn = ui.inner.forms.try_acquire().ok();
+                    if turn.is_none() {
+                        waited = true;
+                        turn = ui.inner.forms.acquire().await.ok();
+                    }
+                }
+                read.extend_from_slice(&data);
             }
-            Err(_) => return Err(Refusal::bad("The form took too long.")),
+            Ok::<_, Refusal>(())
         };
+        match tokio::time::timeout(FORM_TIME, reading).await {
+            Ok(read) => read?,
+            Err(_) if waited => return Err(Refusal::busy("Try again in a moment.")),
+            Err(_) => return Err(Refusal::bad("The form took too long.")),
+        }
         self.form = pairs(&read);
         let token = self.ui.inner.form_key.token(&self.visitor.browser);
         let given = self.field(TOKEN_FIELD);
@@ -338,6 +354,10 @@ impl Visit {
         page::protect(response.headers_mut());
         response
     }
+}
+
+fn too_long() -> Refusal {
+    Refusal::bad(format!("The form could not be read; it may have {LONGEST_FORM} bytes at most."))
 }
 
 fn find<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a str> {

@@ -1,4 +1,4 @@
-//! Each row of the design's crash-point table, provoked: the process dies at that very place, under traffic.
+//! Each point between two steps of a message's way, provoked: the process dies at that very place, under traffic.
 
 use std::time::Duration;
 

@@ -152,8 +152,13 @@ impl Deployment {
 
     /// All recorded tasks, in the order of their arrival.
     pub async fn tasks(&self) -> anyhow::Result<Vec<Value>> {
+        self.tasks_after(0).await
+    }
+
+    /// The same without the first ones, so many of them.
+    pub async fn tasks_after(&self, count: usize) -> anyhow::Result<Vec<Value>> {
         let url = format!("{}/api/queue/v1/tasks?limit=1000", self.queue_url);
-        pages(&self.http, &url, "tasks").await
+        pages(&self.http, &url, "tasks", format!("&continuationToken={count}")).await
     }
 
     /// Bytes of the router's store on disk.
@@ -172,24 +177,26 @@ impl Deployment {
     /// How many dead letters there are, as the (first) router says.
     pub async fn count_dead_letters(&self) -> anyhow::Result<usize> {
         let url = format!("{}/dead-letters?limit=100", self.api_url());
-        Ok(pages(&self.http, &url, "deadLetters").await?.len())
+        Ok(pages(&self.http, &url, "deadLetters", String::new()).await?.len())
     }
 
     /// All dead letters.
     pub async fn dead_letters(&mut self) -> anyhow::Result<Vec<Value>> {
         let url = &self.api_urls[usize::from(!self.router.is_running())];
-        pages(&self.http, &format!("{url}/dead-letters?limit=100"), "deadLetters").await
+        pages(&self.http, &format!("{url}/dead-letters?limit=100"), "deadLetters", String::new()).await
     }
 
     /// Of all messages that did not fire a hook, what became of them.
     pub async fn decisions(&mut self, hook: &str) -> anyhow::Result<Vec<Value>> {
         let url = &self.api_urls[usize::from(!self.router.is_running())];
-        pages(&self.http, &format!("{url}/hooks/{hook}/decisions?limit=1000"), "decisions").await
+        pages(&self.http, &format!("{url}/hooks/{hook}/decisions?limit=1000"), "decisions", String::new())
+            .await
     }
 }
 
-async fn pages(http: &Http, url: &str, what: &str) -> anyhow::Result<Vec<Value>> {
-    let (mut found, mut token) = (Vec::new(), String::new());
+/// All pages of a list, or those from where `token`, a further parameter, points to.
+async fn pages(http: &Http, url: &str, what: &str, mut token: String) -> anyhow::Result<Vec<Value>> {
+    let mut found = Vec::new();
     loop {
         let page = http.get(&format!("{url}{token}")).await?;
         anyhow::ensure!(page.status.is_success(), "{url}: {}", page.status);

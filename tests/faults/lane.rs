@@ -26,7 +26,7 @@ impl Scale {
     /// Bounded, or long where `PULSEHOOK_FAULTS` is `long`.
     pub fn from_environment() -> Self {
         if is_long() {
-            Self { strikes: 10, hold: Duration::from_secs(5), interval: Duration::from_millis(10) }
+            Self { strikes: 5, hold: Duration::from_secs(5), interval: Duration::from_millis(25) }
         } else {
             Self { strikes: 1, hold: Duration::from_millis(1_500), interval: Duration::from_millis(50) }
         }
@@ -88,8 +88,12 @@ impl Lane {
         // Words of a routing key and of a repository's name: letters and digits.
         let prefix = format!("r{}", self.rows.len());
         let traffic = self.senders.start(&prefix, self.scale.interval);
-        for _ in 0..self.scale.strikes {
-            // Each strike meets traffic, and what waited for the end of the last one has its chance.
+        for strikes in 0..self.scale.strikes {
+            // Each strike meets traffic, and none the consequences of the last one.
+            if strikes > 0 {
+                let well = traffic.becomes_tasks(&self.deployment).await;
+                well.map_err(|error| error.context(fault.to_owned()))?;
+            }
             traffic.flows().await;
             strike(&mut self.deployment, self.scale.hold)
                 .await

@@ -1,15 +1,27 @@
 //! The storm: all faults, in lanes side by side, and the table at the end.
 
 use harness::Rabbit;
+use tokio::sync::Semaphore;
 
 use super::account::{self, Row};
+use super::lane::is_long;
 use super::{answers, connections, crash_points, processes};
 
+/// Lanes of the long run that run at a time. With more the processors would be the fault.
+const LONG_LANES: usize = 2;
+
 /// A lane runs where `PULSEHOOK_FAULTS_LANE` names it or is not set.
-async fn lane(name: &str, run: impl Future<Output = anyhow::Result<Vec<Row>>>) -> anyhow::Result<Vec<Row>> {
+async fn lane(
+    name: &str,
+    turns: &Semaphore,
+    run: impl Future<Output = anyhow::Result<Vec<Row>>>,
+) -> anyhow::Result<Vec<Row>> {
     match std::env::var("PULSEHOOK_FAULTS_LANE") {
         Ok(wanted) if wanted != name => Ok(Vec::new()),
-        _ => run.await,
+        _ => {
+            let _turn = turns.acquire().await?;
+            run.await
+        }
     }
 }
 
@@ -22,12 +34,13 @@ async fn every_event_becomes_one_task_or_one_reason_on_record() {
     for vhost in ["roles", "connections", "answers", "crashes"] {
         rabbit.add_vhost(vhost).await.unwrap();
     }
+    let turns = Semaphore::new(if is_long() { LONG_LANES } else { Semaphore::MAX_PERMITS });
     let lanes = tokio::join!(
-        lane("roles", processes::roles(&rabbit, "roles")),
-        lane("broker", processes::broker()),
-        lane("connections", connections::all(&rabbit, "connections")),
-        lane("answers", answers::all(&rabbit, "answers")),
-        lane("crashes", crash_points::all(&rabbit, "crashes")),
+        lane("roles", &turns, processes::roles(&rabbit, "roles")),
+        lane("broker", &turns, processes::broker()),
+        lane("connections", &turns, connections::all(&rabbit, "connections")),
+        lane("answers", &turns, answers::all(&rabbit, "answers")),
+        lane("crashes", &turns, crash_points::all(&rabbit, "crashes")),
     );
     let lanes: [anyhow::Result<Vec<Row>>; 5] = [lanes.0, lanes.1, lanes.2, lanes.3, lanes.4];
     let mut rows = Vec::new();

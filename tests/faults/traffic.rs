@@ -4,7 +4,7 @@
 //! one event, however often they are sent. A message without an id that nobody confirmed may have arrived or not; its sender
 //! sends another, and that is another event.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -273,6 +273,32 @@ impl Traffic {
             Entrance::ALL.iter().all(|entrance| now[entrance] >= before[entrance] + FLOWING).then_some(())
         })
         .await;
+    }
+
+    /// Waits until, at every entrance, an event that is taken from now on has become a task: what waited is done, all but
+    /// what is held up by itself.
+    pub async fn becomes_tasks(&self, deployment: &Deployment) -> anyhow::Result<()> {
+        let started = tokio::time::Instant::now();
+        let old: BTreeSet<String> = self.ledger.lock().unwrap().keys().cloned().collect();
+        let mut seen = deployment.count_tasks().await?;
+        let mut missing: BTreeSet<Entrance> = Entrance::ALL.into();
+        while !missing.is_empty() {
+            anyhow::ensure!(
+                started.elapsed() < PATIENCE,
+                "events are taken at {missing:?} and become no tasks"
+            );
+            tokio::time::sleep(AGAIN).await;
+            let tasks = deployment.tasks_after(seen).await?;
+            seen += tasks.len();
+            let ledger = self.ledger.lock().unwrap();
+            for task in &tasks {
+                let label = task["task"]["payload"]["seen"]["label"].as_str().unwrap_or_default();
+                if let Some(sent) = ledger.get(label).filter(|_| !old.contains(label)) {
+                    missing.remove(&sent.entrance);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// How many events have been taken so far.

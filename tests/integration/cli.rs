@@ -67,6 +67,107 @@ async fn a_folder_is_applied_and_the_second_time_nothing_changes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_pruned_where_something_else_failed() {
+    let dev = Dev::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().display().to_string();
+    write(folder.path(), 1, "under its first name");
+    assert_eq!(dev.run(&["apply", &path]).0, 0);
+    // Renamed, and nobody may be bound so.
+    std::fs::remove_file(folder.path().join("group-1/1.json")).unwrap();
+    let mut document = hook(&[("exchange/pulsehook/v1/trigger", "#")]);
+    document["hookGroupId"] = json!("many");
+    document["hookId"] = json!("renamed");
+    let renamed = folder.path().join("renamed.json");
+    std::fs::write(&renamed, document.to_string()).unwrap();
+    let (code, text) = dev.run(&["apply", &path, "--prune"]);
+    assert!(code == 1 && text.contains("many/hook-0001: not deleted"), "{code} {text}");
+    assert!(dev.run(&["hook", "list"]).1.contains("many/hook-0001"));
+    document["bindings"] = json!([]);
+    std::fs::write(&renamed, document.to_string()).unwrap();
+    assert_eq!(dev.run(&["apply", &path, "--prune"]).0, 0);
+    let listed = dev.run(&["hook", "list"]).1;
+    assert!(listed.contains("many/renamed") && !listed.contains("many/hook-0001"), "{listed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn somebody_elses_page_is_no_success() {
+    let routes = axum::Router::new().fallback(async || axum::response::Html("<title>Sign in</title>"));
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let stop = tokio_util::sync::CancellationToken::new();
+    tokio::spawn(pulsehook::server::serve(listener, routes, stop.clone()));
+    let _stop = stop.drop_guard();
+    let output = tokio::task::spawn_blocking(move || {
+        std::process::Command::new(BINARY)
+            .args(["hook", "delete", "a/b", "--root-url", &url])
+            .env_remove("TASKCLUSTER_CLIENT_ID")
+            .output()
+            .unwrap()
+    });
+    let output = output.await.unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && told.contains("is that a pulsehook router?"), "{told}");
+}
+
+#[test]
+fn a_task_that_would_be_refused_is_not_as_expected() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, value: &Value| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, value.to_string()).unwrap();
+        path.display().to_string()
+    };
+    let mut document = hook(&[("exchange/e", "#")]);
+    document["hookGroupId"] = json!("a");
+    document["hookId"] = json!("b");
+    document["task"]["deadline"] = json!("{{ 9 days | from-now }}");
+    let event = json!({ "exchange": "exchange/e", "routingKey": "k", "payload": {} });
+    let (document, event) = (file("hook.json", &document), file("event.json", &event));
+    let run = |more: &[&str]| {
+        let mut command = std::process::Command::new(BINARY);
+        command.args(["hook", "render", &document, "--message", &event, "--output", "json"]);
+        command.args(["--now", "2026-11-22T10:05:00Z"]).args(more).output().unwrap()
+    };
+    let rendered: Value = serde_json::from_slice(&run(&[]).stdout).unwrap();
+    assert_eq!(rendered["outcome"], "invalid-task");
+    let expected = file("task.json", &rendered["task"]);
+    assert_eq!(run(&["--expect", &expected]).status.code(), Some(1));
+}
+
+#[test]
+fn null_is_what_to_expect_of_an_event_that_is_not_to_fire() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, value: &Value| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, value.to_string()).unwrap();
+        path.display().to_string()
+    };
+    let mut document = hook(&[("exchange/e", "#")]);
+    document["hookGroupId"] = json!("a");
+    document["hookId"] = json!("b");
+    document["filter"] = json!("payload.fire");
+    let event = |payload: Value| json!({ "exchange": "exchange/e", "routingKey": "k", "payload": payload });
+    let (document, null) = (file("hook.json", &document), file("null.json", &json!(null)));
+    let expected = |payload: Value| {
+        let event = file("event.json", &event(payload));
+        let mut command = std::process::Command::new(BINARY);
+        command.args(["hook", "render", &document, "--message", &event, "--expect", &null]);
+        command.output().unwrap()
+    };
+    let filtered = expected(json!({ "fire": false }));
+    assert_eq!(filtered.status.code(), Some(0), "{}", String::from_utf8_lossy(&filtered.stdout));
+    let fires = expected(json!({ "fire": true }));
+    assert_eq!(fires.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&fires.stdout).starts_with("task\n- null\n+ {"), "{fires:?}");
+    // A filter that fails says neither.
+    assert_eq!(expected(json!({})).status.code(), Some(1));
+    std::fs::write(&null, "").unwrap();
+    let empty = expected(json!({ "fire": false }));
+    assert!(String::from_utf8_lossy(&empty.stderr).contains("null.json is empty"), "{empty:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn files_with_faults_change_nothing_and_each_fault_has_its_place() {
     let dev = Dev::start().await;
     let folder = tempfile::tempdir().unwrap();
@@ -149,6 +250,8 @@ async fn a_fault_has_its_place_whoever_finds_it() {
     // Found before anybody is asked: the address leads nowhere.
     std::fs::write(&file, DENIED.replace("payload: {}", "payload: '{{ x'")).unwrap();
     let (code, text) = dev.run(&["hook", "update", &place, "--root-url", "http://127.0.0.1:1"]);
+    assert!(code == 1 && text.contains(&format!("{place}:9: task.payload")), "{text}");
+    let (code, text) = dev.run(&["hook", "render", &place, "--message", &place]);
     assert!(code == 1 && text.contains(&format!("{place}:9: task.payload")), "{text}");
     let (_, json) = dev.run(&["hook", "validate", &place, "--output", "json"]);
     let report: Value = serde_json::from_str(&json).unwrap();

@@ -85,6 +85,22 @@ async fn what_cannot_succeed_is_kept_and_succeeds_once_the_hook_is_mended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_dead_letter_is_no_success() {
+    let dev = Dev::start().await;
+    dev.put("PUT", &definition("{{ payload.commit.id }}")).await;
+    dev.send("1", &json!({ "after": "abc" })).await;
+    let dead = dev.last_fire(|fire| fire["taskState"] == "dead").await;
+    let (ok, text) = dev.cli(&["dead", "drop", "ci/x", dead["taskId"].as_str().unwrap()]);
+    assert!(ok, "{text}");
+    let dropped = dev.last_fire(|fire| fire["taskState"] == "dropped").await;
+    assert_eq!((&dropped["result"], &dropped["error"]), (&json!("error"), &dead["error"]));
+    let url = format!("{}/api/hooks/v1/hooks/ci/x/status", dev.url);
+    let status = dev.http.get(&url).await.unwrap().json();
+    assert_eq!(status["lastFire"]["result"], "error", "{status}");
+    assert!(status["lastFire"].get("taskId").is_none(), "there is no such task: {status}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_recorded_message_is_replayed_as_the_same_task_or_as_a_new_one() {
     let dev = Dev::start().await;
     dev.put("PUT", &definition("{{ payload.after }}")).await;

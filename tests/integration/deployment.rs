@@ -118,18 +118,20 @@ fn systemd_reads_the_units_and_they_start_commands_that_there_are() {
         let words: Vec<&str> = start.split(' ').collect();
         assert_eq!(words[0], "/usr/local/bin/pulsehook", "{unit}");
         understood(&words[1..]);
-        let variables: Vec<(String, String)> = values("Environment")
-            .iter()
-            .map(|pair| pair.split_once('=').unwrap())
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect();
-        options(&variables);
-        // Where it writes is what it may write.
-        let state = values("StateDirectory")[0].clone();
-        assert!(
-            variables.iter().any(|(_, value)| value.starts_with(&format!("/var/lib/{state}/"))),
-            "{unit}"
-        );
+        // The configuration of the comment is one: it writes where it may write, and reads the credentials that it gets.
+        let shown = text.lines().filter_map(|line| line.strip_prefix("#   "));
+        let shown: Vec<&str> = shown.skip_while(|line| !line.starts_with('[')).collect();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pulsehook.toml");
+        std::fs::write(&path, shown.join("\n")).unwrap();
+        Config::load(Some(&path), []).unwrap();
+        let shown = shown.join(" ");
+        assert!(shown.contains(&format!("path = \"/var/lib/{}/", values("StateDirectory")[0])), "{unit}");
+        for credential in values("LoadCredential") {
+            let (name, file) = credential.split_once(':').unwrap();
+            assert!(file.starts_with("/etc/pulsehook/secrets/"), "{credential}");
+            assert!(shown.contains(&format!("\"file:/run/credentials/{unit}/{name}\"")), "{unit}: {name}");
+        }
         for hardening in ["NoNewPrivileges=yes", "ProtectSystem=strict", "CapabilityBoundingSet=\n"] {
             assert!(text.contains(hardening), "{unit}: {hardening}");
         }

@@ -87,4 +87,11 @@ async fn it_is_open_to_this_machine_and_to_no_web_page() {
     let mut other = Process::new("dev", BINARY).arg("dev").arg("--listen").arg("0.0.0.0:0");
     let refused = other.start().await.unwrap_err().to_string();
     assert!(refused.contains("loopback"), "{refused}");
+
+    // Nor does it take part in somebody's deployment.
+    let mut other = Process::new("dev", BINARY)
+        .arg("dev")
+        .env("PULSEHOOK_PULSE__URL", "amqp://guest:guest@127.0.0.1:1/x");
+    let refused = other.start().await.unwrap_err().to_string();
+    assert!(refused.contains("pulse.url names a broker"), "{refused}");
 }

@@ -92,7 +92,26 @@ async fn a_working_deployment_is_well_and_each_fault_is_named_with_what_to_do() 
     rabbit.ctl(&["add_user", "weak", "weak"]).await.unwrap();
     rabbit.ctl(&["set_permissions", "-p", "doctor", "weak", "^$", ".*", ".*"]).await.unwrap();
     let weak = format!("amqp://weak:weak@{}/doctor", rabbit.address());
-    let (_, findings) = doctor(&file, &[password, ("PULSEHOOK_PULSE__URL", &weak)], &["--role", "bridge"]);
-    failed(&findings, "broker: declare", "configure");
+    let variables = [password, ("PULSEHOOK_PULSE__URL", weak.as_str())];
+    let (well, findings) = doctor(&file, &variables, &["--role", "bridge"]);
+    // A bridge works with the exchanges that there are.
+    assert!(well && finding(&findings, "broker: declare")["outcome"] == "warning", "{findings:#?}");
+    assert_eq!(finding(&findings, "broker permissions")["outcome"], "ok", "{findings:#?}");
     assert!(!findings.iter().any(|finding| finding["check"] == "store"), "that is the router's");
+    let elsewhere = [password, variables[1], ("PULSEHOOK_PULSE__USER", "nobody")];
+    let (_, findings) = doctor(&file, &elsewhere, &["--role", "bridge"]);
+    failed(&findings, "broker: declare", "configure");
+    let found = finding(&findings, "broker: declare")["found"].as_str().unwrap();
+    assert!(found.contains("no exchange/nobody/v1/webhook and no exchange/nobody/v1/clock"), "{found}");
+
+    // One that may do what a bridge does, and no more.
+    rabbit.ctl(&["add_user", "narrow", "narrow"]).await.unwrap();
+    let own = "^exchange/pulsehook/.*$";
+    rabbit.ctl(&["set_permissions", "-p", "doctor", "narrow", own, own, "^$"]).await.unwrap();
+    let narrow = format!("amqp://narrow:narrow@{}/doctor", rabbit.address());
+    let variables = [password, ("PULSEHOOK_PULSE__URL", narrow.as_str())];
+    let (_, findings) = doctor(&file, &variables, &["--role", "bridge"]);
+    assert_eq!(finding(&findings, "broker permissions")["outcome"], "ok", "{findings:#?}");
+    let (_, findings) = doctor(&file, &variables, &["--role", "router"]);
+    failed(&findings, "broker: declare", "configure");
 }

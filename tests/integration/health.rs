@@ -6,7 +6,7 @@ use std::time::Duration;
 use harness::{Process, Proxy, eventually, free_port};
 use serde_json::Value;
 
-use super::system::{BINARY, SOON, System, hook, shared_rabbit};
+use super::system::{BINARY, SOON, System, hook, shared_rabbit, sign};
 
 async fn heartbeat(system: &System) -> (u16, Value) {
     let url = system.router_url("/__heartbeat__");
@@ -113,4 +113,44 @@ async fn a_standby_is_alive_and_not_ready_until_it_takes_over() {
     eventually(SOON, || async { (get("/__ready__").await.0 == 200).then_some(()) }).await;
     assert_eq!(get("/api/hooks/v1/ping").await.0, 200);
     tokio::time::timeout(Duration::from_secs(60), standby.stop()).await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bridge_that_stops_answers_what_it_has_begun_to_take() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    let rabbit = shared_rabbit().await;
+    rabbit.add_vhost("last-words").await.unwrap();
+    let system = System::start(&rabbit.url("last-words")).await;
+    system.send_until_taken("ping", "first", b"{}").await;
+
+    let body = b"{\"half\": true, \"other half\": true}";
+    let (head, tail) = body.split_at(14);
+    let mut connection =
+        tokio::net::TcpStream::connect(system.bridge_url.trim_start_matches("http://")).await.unwrap();
+    let request = format!(
+        "POST /webhooks/github HTTP/1.1\r\nhost: bridge\r\ncontent-type: application/json\r\nx-github-event: push\r\n\
+         x-github-delivery: last\r\nx-hub-signature-256: sha256={}\r\ncontent-length: {}\r\n\
+         expect: 100-continue\r\n\r\n",
+        sign(body),
+        body.len()
+    );
+    connection.write_all(request.as_bytes()).await.unwrap();
+    // It asks for the body, and so has the request before it is told to stop.
+    let mut asked = [0; b"HTTP/1.1 100 Continue\r\n\r\n".len()];
+    tokio::time::timeout(SOON, connection.read_exact(&mut asked)).await.unwrap().unwrap();
+    assert_eq!(&asked, b"HTTP/1.1 100 Continue\r\n\r\n");
+    connection.write_all(head).await.unwrap();
+    let bridge = system.bridge.lock().await.id().unwrap().to_string();
+    assert!(std::process::Command::new("kill").args(["-TERM", &bridge]).status().unwrap().success());
+    eventually(SOON, async || {
+        let refused = tokio::net::TcpStream::connect(system.bridge_url.trim_start_matches("http://")).await;
+        refused.is_err().then_some(())
+    })
+    .await;
+    connection.write_all(tail).await.unwrap();
+    let mut answer = String::new();
+    let read = connection.read_to_string(&mut answer);
+    tokio::time::timeout(SOON, read).await.unwrap().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer:?}");
 }

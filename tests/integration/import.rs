@@ -97,6 +97,73 @@ async fn every_hook_of_one_deployment_stands_and_fires_in_another() {
     target.wait_for_tasks(1, SOON).await;
 }
 
+/// A deployment that lets one client in, with these scopes.
+async fn closed(vhost: &str, client: &str, scopes: &str) -> System {
+    let rabbit = shared_rabbit().await;
+    rabbit.add_vhost(vhost).await.unwrap();
+    let auth = format!(
+        "[[auth.client]]\nclient_id = \"{client}\"\naccess_token = \"a token of {client} that is long enough\"\nscopes = {scopes}"
+    );
+    // Whoever makes the source's hooks is not who copies them.
+    let auth = format!(
+        "[auth]\n{auth}\n[[auth.client]]\nclient_id = \"owner\"\naccess_token = \"a token of owner that is long enough\"\nscopes = [\"hooks:*\", \"assume:hook-id:*\"]\n"
+    );
+    System::start_configured(&rabbit.url(vhost), &auth, &[]).await
+}
+
+/// A command with the credentials of these clients: of the source or whatever is spoken to, and of the router to copy to.
+fn run_as(taskcluster: (&str, &str), pulsehook: Option<&str>, arguments: &[&str]) -> (bool, String) {
+    let token = |client: &str| format!("a token of {client} that is long enough");
+    let (root, client) = taskcluster;
+    let mut command = Command::new(BINARY);
+    command.args(arguments).env("PULSEHOOK_LOG", "error").env("TASKCLUSTER_ROOT_URL", root);
+    command.env("TASKCLUSTER_CLIENT_ID", client).env("TASKCLUSTER_ACCESS_TOKEN", token(client));
+    if let Some(client) = pulsehook {
+        command.env("PULSEHOOK_CLIENT_ID", client).env("PULSEHOOK_ACCESS_TOKEN", token(client));
+    }
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    (status.success(), String::from_utf8([stdout, stderr].concat()).unwrap())
+}
+
+/// Step by step as config/README.md has it, with the scopes that it names.
+#[tokio::test(flavor = "multi_thread")]
+async fn moving_works_as_the_documentation_says() {
+    let document = include_str!("../../config/README.md");
+    for scopes in ["# at the source: hooks:list-hooks:*\n", "# at the router: hooks:*, assume:hook-id:*\n"] {
+        assert!(document.contains(scopes), "{scopes}");
+    }
+    let (source, target) = tokio::join!(
+        closed("moving-from", "mover", "[\"hooks:list-hooks:*\"]"),
+        closed("moving-to", "mover", "[\"hooks:*\", \"assume:hook-id:*\"]")
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let of_source = folder.path().join("push.json");
+    std::fs::write(&of_source, hook(&[("exchange/pulsehook/v1/webhook", "github.push.#")]).to_string())
+        .unwrap();
+    let (from, to) = (root(&source), root(&target));
+    let create = ["hook", "create", "--name", "ci/push", of_source.to_str().unwrap()];
+    let (ok, text) = run_as((&from, "owner"), None, &create);
+    assert!(ok, "{text}");
+
+    let files = folder.path().join("hooks").display().to_string();
+    let (ok, text) = run_as((&from, "mover"), Some("mover"), &["import", "--to", &to, "--paused"]);
+    assert!(ok && text.contains("created    ci/push"), "{text}");
+    let (ok, text) = run_as((&from, "mover"), None, &["import", "--files", &files]);
+    assert!(ok && text.contains("written    ci/push"), "{text}");
+
+    let router = |arguments: &[&str]| run_as((&to, "mover"), None, arguments);
+    let (_, text) = router(&["hook", "trigger", "ci/push"]);
+    assert!(!text.contains("403"), "{text}");
+    let url = format!("{}/tasks?limit=1", target.queue_url);
+    let tasks = async || target.http.get(&url).await.unwrap().json()["total"].as_u64();
+    assert_eq!(tasks().await, Some(0), "it waits");
+    let (ok, text) = router(&["apply", &files]);
+    assert!(ok, "{text}");
+    eventually(SOON, async || (tasks().await == Some(1)).then_some(())).await;
+    let (ok, text) = router(&["hook", "token", "ci/push"]);
+    assert!(ok, "{text}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_copied_is_named_and_files_are_written_for_the_rest() {
     let definition = |id: &str, task: Value| {

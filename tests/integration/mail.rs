@@ -51,12 +51,16 @@ impl MailServer {
         Self { process, port, ca_file, taken, _folder: folder }
     }
 
+    /// Each time that it has taken a mail.
+    fn deliveries(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(&self.taken).unwrap_or_default();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
     /// The mails that it has taken. One that came again, because the router was killed before it knew, has the same id.
     pub fn taken(&self) -> Vec<Value> {
-        let text = std::fs::read_to_string(&self.taken).unwrap_or_default();
         let mut ids = BTreeSet::new();
-        let mails = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        mails.filter(|mail| ids.insert(mail["id"].to_string())).collect()
+        self.deliveries().into_iter().filter(|mail| ids.insert(mail["id"].to_string())).collect()
     }
 
     /// The configuration of pulsehook for this server.
@@ -233,6 +237,18 @@ async fn a_mail_server_that_is_away_or_refuses_holds_up_nothing_and_mail_goes_ou
     let reading = read_metrics(&system, &metrics).await;
     assert_eq!(reading.value("pulsehook_mail_total", &[("outcome", "refused")]), Some(1.0));
     assert_eq!(reading.value("pulsehook_mail_total", &[("outcome", "sent")]), Some(2.0));
+
+    // A server that breaks off once it has the mail does not get it again and again.
+    system.create_hook("ci/cut", &failing("issues", "cut@example.com", broken_template)).await;
+    system.send_until_taken("issues", "i-0", b"{\"n\": 0}").await;
+    let told = "trying again when the next one would be due";
+    eventually(SOON, || async {
+        system.router.lock().await.lines().iter().any(|line| line.contains(told)).then_some(())
+    })
+    .await;
+    let cut = server.deliveries().into_iter().filter(|mail| mail["to"] == json!(["cut@example.com"]));
+    assert_eq!(cut.count(), 1);
+
     // No secret is in any line of the log.
     let lines = system.router.lock().await.lines().join("\n");
     assert!(!lines.contains(PASSWORD), "the password is in the log");

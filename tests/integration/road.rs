@@ -16,6 +16,7 @@ async fn a_thousand_webhooks_become_a_thousand_tasks_while_router_and_broker_are
     let mut rabbit = Rabbit::start().await.unwrap();
     let system = System::start(&rabbit.url("/")).await;
     system.create_hook("ci/push", &hook(&[("exchange/pulsehook/v1/webhook", "github.push.#")])).await;
+    rabbit.settle().await;
 
     let sent = AtomicUsize::new(0);
     let sending = join_all((0..SENDERS).map(async |first| {

@@ -35,6 +35,11 @@ fn moments(tasks: &[Value]) -> Vec<DateTime<Utc>> {
     moments
 }
 
+/// None is left out. To be waited for: tasks of one tick are created side by side, so that a later moment may be there first.
+fn without_a_gap(moments: &[DateTime<Utc>]) -> bool {
+    moments.windows(2).all(|pair| pair[1] - pair[0] <= TimeDelta::seconds(5))
+}
+
 /// Each moment once, and none left out.
 fn assert_complete(moments: &[DateTime<Utc>]) {
     for pair in moments.windows(2) {
@@ -54,7 +59,7 @@ async fn each_scheduled_moment_becomes_one_task_while_router_and_bridge_are_kill
         eventually(NEXT_TICK, || async {
             let tasks = system.tasks().await;
             let moments = moments(&tasks);
-            (moments.len() >= count).then_some((tasks, moments))
+            (moments.len() >= count && without_a_gap(&moments)).then_some((tasks, moments))
         })
         .await
     };
@@ -112,7 +117,7 @@ async fn dev_has_a_clock_and_refuses_what_is_no_schedule() {
     let seen = eventually(NEXT_TICK, || async {
         let listed = http.get(&format!("http://{address}/api/queue/v1/tasks")).await.ok()?.json();
         let moments = moments(listed["tasks"].as_array()?);
-        (moments.len() >= 3).then_some(moments)
+        (moments.len() >= 3 && without_a_gap(&moments)).then_some(moments)
     })
     .await;
     assert_complete(&seen);
@@ -171,8 +176,12 @@ async fn without_a_bridge_schedules_wait_and_are_made_good() {
     .await;
     let before = count().await;
     system.bridge.lock().await.start().await.unwrap();
-    eventually(SOON, || async { (count().await > before + 1).then_some(()) }).await;
-    assert_complete(&moments(&system.tasks().await));
+    let made_good = eventually(SOON, || async {
+        let moments = moments(&system.tasks().await);
+        (moments.len() > before + 1 && without_a_gap(&moments)).then_some(moments)
+    })
+    .await;
+    assert_complete(&made_good);
 }
 
 /// Triggers that lay in the hooks' queues for long, as after an outage: made here with the deployment's own key.

@@ -2,7 +2,8 @@
 
 usage: smtp_server.py PORT MODE CERTIFICATE KEY USER PASSWORD FILE
 MODE is smtps (TLS from the start) or starttls (required before anything else).
-Recipients that begin with "gone" are refused for good, those that begin with "busy" for now.
+Recipients that begin with "gone" are refused for good, those that begin with "busy" for now. A mail for one that begins
+with "cut" is taken, and the connection closed in place of an answer.
 """
 
 import asyncio
@@ -49,6 +50,8 @@ class Handler:
         }
         with open(path, "a") as file:
             file.write(json.dumps(taken) + "\n")
+        if envelope.rcpt_tos[0].startswith("cut"):
+            server.transport.abort()
         return "250 OK"
 
 

@@ -14,6 +14,8 @@ mod health;
 mod keeper;
 mod lane;
 mod link;
+mod nacks;
+mod numbered;
 mod publisher;
 mod session;
 mod settle;
@@ -43,9 +45,11 @@ use crate::transport::{
 use health::Health;
 use keeper::{Command, Keeper};
 use lane::{Answer, Group, Job, Reply};
+use nacks::Nacks;
 use publisher::{MAX_OUTSTANDING, Publisher};
 use target::Target;
 
+pub use publisher::CAREFUL_FOR;
 pub use target::TargetError;
 
 /// Requests for topology that wait; more callers wait for their turn.
@@ -91,6 +95,12 @@ impl Amqp {
     /// Begins to connect and returns at once, whether or not there is a broker: [`status`](Transport::status) tells. Must be
     /// called within a tokio runtime. Fails only if the URL or the CA file is wrong.
     pub fn connect(config: AmqpConfig<'_>) -> Result<Self, TargetError> {
+        Self::connect_with(config, nacks::PATIENCE)
+    }
+
+    /// The same with the time given for which a publish is reported as unavailable while one of the exchange's queues refuses it
+    /// (`basic.nack`); after that it counts as published. [`connect`](Self::connect) takes 30 seconds.
+    pub fn connect_with(config: AmqpConfig<'_>, nack_patience: Duration) -> Result<Self, TargetError> {
         let target = Arc::new(Target::parse(config.url, config.ca_file)?);
         let (events, _) = broadcast::channel(EVENT_BACKLOG);
         let health = Arc::new(Health::new());
@@ -113,6 +123,7 @@ impl Amqp {
             closing: closing.clone(),
             keeper: commands.clone(),
             refused: HashMap::new(),
+            nacks: Nacks::new(nack_patience),
         };
         tasks.spawn(publisher.run(job_inbox));
         tasks.close();
@@ -205,7 +216,7 @@ impl Transport for Amqp {
     async fn publish_all(&self, messages: Vec<Message>, mandatory: bool) -> Vec<Answer> {
         let mut answers: Vec<Option<Answer>> = messages.iter().map(|_| None).collect();
         let (sender, mut replies) = mpsc::unbounded_channel();
-        let group = Group { answers: sender, broken: Arc::default() };
+        let group = Group::new(sender);
         let hand_over = async {
             // Ends with the last message, so that the replies end with the last answer.
             let group = group;
@@ -246,6 +257,12 @@ impl Transport for Amqp {
         check_name("the exchange name", name).map_err(TopologyError::Refused)?;
         let name = name.to_owned();
         self.ask(|reply| Command::DeclareExchange { name, reply }).await
+    }
+
+    async fn exchange_stands(&self, name: &str) -> Result<bool, TopologyError> {
+        check_name("the exchange name", name).map_err(TopologyError::Refused)?;
+        let name = name.to_owned();
+        self.ask(|reply| Command::ExchangeStands { name, reply }).await
     }
 
     async fn declare_queue(&self, spec: QueueSpec) -> Result<Vec<BindingHealth>, TopologyError> {

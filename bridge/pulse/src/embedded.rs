@@ -104,6 +104,11 @@ impl Transport for Embedded {
             .map_err(TopologyError::Unavailable)?
     }
 
+    async fn exchange_stands(&self, name: &str) -> Result<bool, TopologyError> {
+        let name = name.to_owned();
+        self.ask(|reply| Command::ExchangeStands { name, reply }).await.map_err(TopologyError::Unavailable)?
+    }
+
     async fn declare_queue(&self, spec: QueueSpec) -> Result<Vec<BindingHealth>, TopologyError> {
         check_name("the queue name", &spec.name).map_err(TopologyError::Refused)?;
         self.ask(|reply| Command::DeclareQueue { spec, reply }).await.map_err(TopologyError::Unavailable)?

@@ -9,7 +9,8 @@
 //! # What callers may rely on
 //!
 //! - **Published means kept.** [`Transport::publish`] returns `Ok` only after the broker's confirm: the message is in every
-//!   queue that was bound for it, and survives the broker. If the connection breaks, everybody whose message is not
+//!   queue that was bound for it, and survives the broker; only a queue that keeps refusing what the others take (full, with the
+//!   overflow `reject-publish`) goes without, after 30 seconds of repeating and with a warning in the log. If the connection breaks, everybody whose message is not
 //!   confirmed is told so. The error says whether a repeat can help: [`PublishError`].
 //! - **Delivered until settled.** A [`Delivery`] is ended by exactly one of ack, retry and reject; dropped, it is
 //!   retried. What was not ended when a connection or a process died is delivered again, marked as redelivered.

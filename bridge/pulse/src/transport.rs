@@ -73,7 +73,10 @@ pub struct Published {
 /// Why a publish did not succeed. The caller decides on the variant whether to repeat.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum PublishError {
-    /// No connection, no confirm in time, or the broker blocks publishers: repeat later. The broker may have the message.
+    /// No connection, no confirm in time, the broker blocks publishers, or one of the queues that the message goes to refuses it: repeat
+    /// later. The broker may have the message, and the other queues too. Where a queue refuses everything for 30 seconds (it is
+    /// full, and rejects what it has no room for), a message counts as published from then on: the queues that take messages
+    /// have it.
     #[error("the broker is not available: {0}")]
     Unavailable(String),
     /// The broker or a limit refused this very message: a repeat will not help.
@@ -240,7 +243,7 @@ pub trait Transport: Send + Sync + 'static {
     /// Publishes many messages, as [`publish`](Self::publish) does one, for less; answers in their order.
     ///
     /// On a broker they keep their order, also where those that were `Unavailable` are published again: after the first of these
-    /// none sets out. Only after one that was `Refused` others may be there already.
+    /// none sets out. Only after one that was `Refused`, or that a queue did not take, others may be there already.
     async fn publish_all(
         &self,
         messages: Vec<Message>,
@@ -251,6 +254,9 @@ pub trait Transport: Send + Sync + 'static {
 
     /// Declares a durable topic exchange of ours; it is declared again after every recovery.
     async fn declare_exchange(&self, name: &str) -> Result<(), TopologyError>;
+
+    /// Whether there is such an exchange, whoever made it. A look at the broker each time, for which no right is needed.
+    async fn exchange_stands(&self, name: &str) -> Result<bool, TopologyError>;
 
     /// Makes a queue stand as described, and keeps it so until [`delete_queue`](Self::delete_queue): calling it again
     /// with another spec changes the bindings. Returns when everything has been tried once, with the health of each

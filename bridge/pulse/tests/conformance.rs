@@ -36,7 +36,7 @@ async fn whole_suite(place: Place) {
         publishing: routing, mandatory, missing_exchange, properties, too_long, large_body, many_at_once, default_exchange;
         consuming: order, ack_retry_reject, dropped_is_retried, prefetch, full_sink, cancel, consume_again, sink_gone,
                    redelivered_after_reopening, delivery_limit;
-        topology: bindings_changed, refused_binding_heals, waiting, delete_counts, max_length, wrong_arguments, many_queues, topics_match, all_at_once;
+        topology: exchange_stands, bindings_changed, refused_binding_heals, waiting, delete_counts, max_length, wrong_arguments, many_queues, topics_match, all_at_once;
     );
 }
 

@@ -36,9 +36,9 @@ async fn on_a_broker_that_stays() {
         losses::connections_closed_by_an_operator, losses::topology_connection_closed, losses::cut_while_publishing, losses::cut_while_publishing_together, losses::silent_peer,
         traps::queue_deleted_under_a_consumer, traps::text_that_is_not_utf8, traps::exchange_deleted,
         traps::foreign_exchange_made_again,
-        traps::late_confirms, traps::tls_with_prompt_confirms,
+        traps::a_full_queue_beside_ours, traps::late_confirms, traps::tls_with_prompt_confirms,
         refusals::wrong_password, refusals::vhost_with_a_slash, refusals::no_such_vhost, refusals::nobody_there, refusals::not_a_broker,
-        refusals::many_refused_bindings, refusals::consuming_is_forbidden, refusals::publishing_is_forbidden,
+        refusals::many_refused_bindings, refusals::consuming_is_forbidden, refusals::publishing_is_forbidden, refusals::group_beside_refusals,
         refusals::queue_with_other_arguments;
         Rabbit::start_with_tls().await.unwrap()
     );

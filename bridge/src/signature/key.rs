@@ -51,15 +51,22 @@ impl Key {
         Ok(Self::Bytes(bytes))
     }
 
-    /// True if `signature` is this key's signature of `signed`; in constant time for HMACs.
-    pub fn verify(&self, algorithm: Algorithm, signed: &[u8], signature: &[u8]) -> bool {
+    /// True if one of `signatures` is this key's of `signed`. An HMAC is computed once and compared with all of them, in constant
+    /// time; an Ed25519 signature can only be checked, each for itself.
+    pub fn verify(&self, algorithm: Algorithm, signed: &[u8], signatures: &[Vec<u8>]) -> bool {
         let Self::Bytes(key) = self else { return false };
+        let mut matched = false;
         match algorithm {
-            Algorithm::Ed25519 => UnparsedPublicKey::new(&ED25519, key).verify(signed, signature).is_ok(),
+            Algorithm::Ed25519 => {
+                let key = UnparsedPublicKey::new(&ED25519, key);
+                signatures.iter().for_each(|signature| matched |= key.verify(signed, signature).is_ok());
+            }
             Algorithm::Sha1 | Algorithm::Sha256 | Algorithm::Sha512 => {
-                self.sign(algorithm, signed).is_some_and(|right| right.ct_eq(signature).into())
+                let Some(right) = self.sign(algorithm, signed) else { return false };
+                signatures.iter().for_each(|signature| matched |= bool::from(right.ct_eq(signature)));
             }
         }
+        matched
     }
 
     /// The HMAC of `signed`. None for what cannot sign: a public key, a shared secret.

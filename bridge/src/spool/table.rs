@@ -40,8 +40,13 @@ pub struct Stored {
     pub message: Message,
 }
 
-/// A released event: source and size.
-pub type Released = (String, u64);
+/// An event that waits from now on.
+pub struct Released {
+    pub source: String,
+    pub size: u64,
+    /// What it counted for while it was held back; 0 for one that had been refused.
+    pub held: u64,
+}
 
 /// The open file.
 pub struct Table {
@@ -109,9 +114,18 @@ impl Table {
         self.connection.query_row("SELECT count(*) FROM refused", [], |row| unsigned(row, 0))
     }
 
-    /// Number of held keys.
-    pub fn held(&self) -> rusqlite::Result<u64> {
-        self.connection.query_row("SELECT count(*) FROM held", [], |row| unsigned(row, 0))
+    /// Number and bytes of what is held back.
+    pub fn held(&self) -> rusqlite::Result<(u64, u64)> {
+        let sql = "SELECT count(*), coalesce(sum(size), 0) FROM held";
+        self.connection.query_row(sql, [], |row| Ok((unsigned(row, 0)?, unsigned(row, 1)?)))
+    }
+
+    /// What the event of a key counts for, if one is held back.
+    pub fn held_size(&self, source: &str, key: &[u8; 32]) -> rusqlite::Result<Option<u64>> {
+        self.connection
+            .prepare_cached("SELECT size FROM held WHERE source = ?1 AND key = ?2")?
+            .query_row(params![source, key.as_slice()], |row| unsigned(row, 0))
+            .optional()
     }
 
     pub fn append(&self, source: &str, message: &Message, size: u64, now: i64) -> rusqlite::Result<()> {
@@ -168,11 +182,19 @@ impl Table {
             [],
         )?;
         let mut statement = self.connection.prepare_cached("DELETE FROM refused RETURNING source, size")?;
-        let rows = statement.query_map([], |row| Ok((row.get(0)?, unsigned(row, 1)?)))?;
+        let rows = statement
+            .query_map([], |row| Ok(Released { source: row.get(0)?, size: unsigned(row, 1)?, held: 0 }))?;
         rows.collect()
     }
 
-    pub fn hold(&self, source: &str, key: &[u8; 32], message: &Message, due: i64) -> rusqlite::Result<()> {
+    pub fn hold(
+        &self,
+        source: &str,
+        key: &[u8; 32],
+        message: &Message,
+        size: u64,
+        due: i64,
+    ) -> rusqlite::Result<()> {
         self.connection
             .prepare_cached(
                 "INSERT INTO held (source, key, due, events, size, exchange, routing_key, properties, body)
@@ -185,7 +207,7 @@ impl Table {
                 source,
                 key.as_slice(),
                 due,
-                signed(size(message)),
+                signed(size),
                 message.exchange,
                 message.routing_key,
                 properties_text(&message.properties),
@@ -194,26 +216,27 @@ impl Table {
         Ok(())
     }
 
-    /// Moves what is due to the waiting events, each with the number of events that it stands for.
-    pub fn release(&self, now: i64) -> rusqlite::Result<Vec<Released>> {
+    /// Moves what is due to the waiting events, the earliest first and at most `limit`, each with the number of events that it stands for.
+    pub fn release(&self, now: i64, limit: u32) -> rusqlite::Result<Vec<Released>> {
         let mut statement = self.connection.prepare_cached(
-            "DELETE FROM held WHERE due <= ?1
-             RETURNING source, events, exchange, routing_key, properties, body",
+            "SELECT source, key, size, events, exchange, routing_key, properties, body
+             FROM held WHERE due <= ?1 ORDER BY due LIMIT ?2",
         )?;
-        let rows = statement.query_map([now], |row| {
-            let (source, events): (String, i64) = (row.get(0)?, row.get(1)?);
-            let mut message = message(row, 2)?;
+        let rows = statement.query_map(params![now, limit], |row| {
+            let mut message = message(row, 4)?;
             if let Some(count) = message.properties.headers.get_mut(HEADER_COUNT) {
-                *count = events.into();
+                *count = row.get::<_, i64>(3)?.into();
             }
-            Ok((source, message))
+            Ok((row.get(0)?, row.get(1)?, unsigned(row, 2)?, message))
         })?;
-        let due: Vec<(String, Message)> = rows.collect::<rusqlite::Result<_>>()?;
-        let mut released = Vec::new();
-        for (source, message) in due {
+        let due: Vec<(String, Vec<u8>, u64, Message)> = rows.collect::<rusqlite::Result<_>>()?;
+        let mut delete = self.connection.prepare_cached("DELETE FROM held WHERE source = ?1 AND key = ?2")?;
+        let mut released = Vec::with_capacity(due.len());
+        for (source, key, held, message) in due {
             let size = size(&message);
             self.append(&source, &message, size, now)?;
-            released.push((source, size));
+            delete.execute(params![source, key])?;
+            released.push(Released { source, size, held });
         }
         Ok(released)
     }

@@ -7,28 +7,67 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tracing::error;
 
 use super::table::{Released, Stored, Table};
-use super::{SpoolError, State, lock};
+use super::{MAX_HELD, SpoolError, State, lock};
 
 /// Most requests of one transaction: beyond a few hundred a commit costs per row and not per fsync, and the first
 /// would wait longer for nothing.
 const BATCH: usize = 512;
 
+/// Most held events that are released in one go: each is read into memory.
+pub const RELEASED: u32 = 256;
+
 type Reply<T> = oneshot::Sender<Result<T, SpoolError>>;
 
 /// One request to the file.
 pub enum Job {
-    Append { source: String, message: Message, size: u64, now: i64, reply: Reply<()> },
-    Oldest { source: String, limit: u32, reply: Reply<Vec<Stored>> },
-    Remove { source: String, ids: Vec<i64>, reply: Reply<()> },
-    Refuse { source: String, id: i64, reason: String, reply: Reply<()> },
-    Hold { source: String, key: [u8; 32], message: Message, due: i64, reply: Reply<()> },
-    Release { now: i64, reply: Reply<()> },
-    Restore { reply: Reply<u64> },
+    Append {
+        source: String,
+        message: Message,
+        size: u64,
+        now: i64,
+        reply: Reply<()>,
+    },
+    Oldest {
+        source: String,
+        limit: u32,
+        reply: Reply<Vec<Stored>>,
+    },
+    Remove {
+        source: String,
+        ids: Vec<i64>,
+        reply: Reply<()>,
+    },
+    Refuse {
+        source: String,
+        id: i64,
+        reason: String,
+        reply: Reply<()>,
+    },
+    /// `room`: whether one more event fits, which one in place of another of its size need not.
+    Hold {
+        source: String,
+        key: [u8; 32],
+        message: Message,
+        size: u64,
+        room: Result<(), SpoolError>,
+        due: i64,
+        reply: Reply<()>,
+    },
+    Release {
+        now: i64,
+        reply: Reply<()>,
+    },
+    Restore {
+        reply: Reply<u64>,
+    },
 }
 
 /// What a request brought.
 enum Outcome {
     Written,
+    /// The size of the event in whose place it is, if there was one.
+    Held(Option<u64>),
+    NotHeld(SpoolError),
     Rows(Vec<Stored>),
     /// Sizes of the events that are gone.
     Gone(Vec<u64>),
@@ -46,23 +85,26 @@ pub fn run(table: Table, mut jobs: mpsc::Receiver<Job>, state: &Mutex<State>, fi
 
 /// Does all of the batch or nothing; true if there is something new to publish or to wait for.
 fn commit(table: &Table, batch: Vec<Job>, state: &Mutex<State>) -> bool {
-    let result = transaction(table, &batch);
-    let facts =
-        (table.oldest().ok().flatten(), table.held().unwrap_or_default(), table.next_due().ok().flatten());
+    // Whoever asks for the state must not wait for the disk.
+    let held = lock(state).held;
+    let result = transaction(table, &batch, held);
+    let facts = (table.oldest().ok().flatten(), table.next_due().ok().flatten());
     let mut state = lock(state);
     match result {
         Ok(outcomes) => {
             let mut news = false;
             for (job, outcome) in batch.into_iter().zip(outcomes) {
                 news |= match &outcome {
-                    Outcome::Written => true,
+                    Outcome::Written | Outcome::Held(None) => true,
                     Outcome::Released(released) => !released.is_empty(),
-                    Outcome::Rows(_) | Outcome::Gone(_) => false,
+                    Outcome::Held(Some(_)) | Outcome::NotHeld(_) | Outcome::Rows(_) | Outcome::Gone(_) => {
+                        false
+                    }
                 };
                 answer(&mut state, job, outcome);
             }
             state.failure = None;
-            (state.oldest, state.held, state.next_due) = facts;
+            (state.oldest, state.next_due) = facts;
             news
         }
         Err(failure) => {
@@ -84,22 +126,34 @@ fn commit(table: &Table, batch: Vec<Job>, state: &Mutex<State>) -> bool {
     }
 }
 
-fn transaction(table: &Table, batch: &[Job]) -> rusqlite::Result<Vec<Outcome>> {
+/// `held`: how many keys are held back before it.
+fn transaction(table: &Table, batch: &[Job], mut held: u64) -> rusqlite::Result<Vec<Outcome>> {
     table.connection.execute_batch("BEGIN IMMEDIATE")?;
-    let outcomes = batch.iter().map(|job| perform(table, job)).collect::<rusqlite::Result<_>>()?;
+    let outcomes = batch.iter().map(|job| perform(table, job, &mut held)).collect::<rusqlite::Result<_>>()?;
     table.connection.execute_batch("COMMIT")?;
     Ok(outcomes)
 }
 
-fn perform(table: &Table, job: &Job) -> rusqlite::Result<Outcome> {
+fn perform(table: &Table, job: &Job, held: &mut u64) -> rusqlite::Result<Outcome> {
     Ok(match job {
         Job::Append { source, message, size, now, .. } => {
             table.append(source, message, *size, *now)?;
             Outcome::Written
         }
-        Job::Hold { source, key, message, due, .. } => {
-            table.hold(source, key, message, *due)?;
-            Outcome::Written
+        Job::Hold { source, key, message, size, room, due, .. } => {
+            let before = table.held_size(source, key)?;
+            match (before, room) {
+                // Refused here it would go out at once, before the older one that it stands for.
+                (Some(before), _) if room.is_ok() || *size <= before => {}
+                (None, Ok(())) if *held < MAX_HELD => *held += 1,
+                (_, Ok(())) => {
+                    let reason = format!("it may hold back {MAX_HELD} keys");
+                    return Ok(Outcome::NotHeld(SpoolError::Full(reason)));
+                }
+                (_, Err(full)) => return Ok(Outcome::NotHeld(full.clone())),
+            }
+            table.hold(source, key, message, *size, *due)?;
+            Outcome::Held(before)
         }
         Job::Oldest { source, limit, .. } => Outcome::Rows(table.select(source, *limit)?),
         Job::Remove { ids, .. } => {
@@ -110,7 +164,11 @@ fn perform(table: &Table, job: &Job) -> rusqlite::Result<Outcome> {
             table.refuse(*id, reason)?;
             Outcome::Gone(table.remove(*id)?.into_iter().collect())
         }
-        Job::Release { now, .. } => Outcome::Released(table.release(*now)?),
+        Job::Release { now, .. } => {
+            let released = table.release(*now, RELEASED)?;
+            *held = held.saturating_sub(released.len() as u64);
+            Outcome::Released(released)
+        }
         Job::Restore { .. } => Outcome::Released(table.restore()?),
     })
 }
@@ -118,7 +176,16 @@ fn perform(table: &Table, job: &Job) -> rusqlite::Result<Outcome> {
 /// Counts what is committed, then answers. Whoever asked may have gone: what was done stays done all the same.
 fn answer(state: &mut State, job: Job, outcome: Outcome) {
     match (job, outcome) {
-        (Job::Append { reply, .. } | Job::Hold { reply, .. }, Outcome::Written) => drop(reply.send(Ok(()))),
+        (Job::Append { reply, .. }, Outcome::Written) => drop(reply.send(Ok(()))),
+        (Job::Hold { reply, .. }, Outcome::Held(before)) => {
+            state.held += u64::from(before.is_none());
+            state.held_bytes = state.held_bytes.saturating_sub(before.unwrap_or(0));
+            drop(reply.send(Ok(())));
+        }
+        (Job::Hold { reply, size, .. }, Outcome::NotHeld(error)) => {
+            state.held_bytes = state.held_bytes.saturating_sub(size);
+            drop(reply.send(Err(error)));
+        }
         (Job::Oldest { reply, .. }, Outcome::Rows(rows)) => drop(reply.send(Ok(rows))),
         (Job::Remove { reply, source, .. }, Outcome::Gone(sizes)) => {
             forget(state, &source, &sizes);
@@ -130,6 +197,9 @@ fn answer(state: &mut State, job: Job, outcome: Outcome) {
             drop(reply.send(Ok(())));
         }
         (Job::Release { reply, .. }, Outcome::Released(released)) => {
+            let bytes: u64 = released.iter().map(|event| event.held).sum();
+            state.held = state.held.saturating_sub(released.len() as u64);
+            state.held_bytes = state.held_bytes.saturating_sub(bytes);
             wait(state, released);
             drop(reply.send(Ok(())));
         }
@@ -150,10 +220,11 @@ fn fail(state: &mut State, job: Job, reason: &str) {
             forget(state, &source, &[size]);
             drop(reply.send(Err(error)));
         }
-        Job::Remove { reply, .. }
-        | Job::Refuse { reply, .. }
-        | Job::Hold { reply, .. }
-        | Job::Release { reply, .. } => {
+        Job::Hold { size, reply, .. } => {
+            state.held_bytes = state.held_bytes.saturating_sub(size);
+            drop(reply.send(Err(error)));
+        }
+        Job::Remove { reply, .. } | Job::Refuse { reply, .. } | Job::Release { reply, .. } => {
             drop(reply.send(Err(error)));
         }
         Job::Oldest { reply, .. } => drop(reply.send(Err(error))),
@@ -163,7 +234,7 @@ fn fail(state: &mut State, job: Job, reason: &str) {
 
 /// Counts events that now wait for the broker.
 fn wait(state: &mut State, events: Vec<Released>) {
-    for (source, size) in events {
+    for Released { source, size, .. } in events {
         *state.sources.entry(source).or_default() += 1;
         state.events += 1;
         state.bytes += size;

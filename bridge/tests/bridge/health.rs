@@ -48,6 +48,30 @@ async fn the_heartbeat_fails_when_the_bridge_can_neither_publish_nor_spool() {
 }
 
 #[tokio::test]
+async fn strangers_are_not_told_what_the_broker_and_the_spool_said() {
+    const SAID: [&str; 3] = ["stopped by the test", "refused by the test", "may hold"];
+    let folder = tempfile::tempdir().unwrap();
+    let spool = format!("[spool]\npath = {:?}\nmax_bytes = 10\n", folder.path().join("spool.db"));
+    for (spool, inside) in [("", &SAID[..2]), (spool.as_str(), &SAID[..])] {
+        let (bridge, broker) = bridge(&source("key for tests", spool));
+        broker.refusing.store(true, std::sync::atomic::Ordering::SeqCst);
+        let refused = send(&bridge, event("ci", Some("1"), "{}")).await;
+        assert_eq!(refused.status, if spool.is_empty() { 502 } else { 503 });
+        broker.down();
+        let away = send(&bridge, event("ci", Some("2"), "{}")).await;
+        assert_eq!((away.status, away.code().as_str()), (503, "Unavailable"));
+        let heartbeat = get(&bridge, "/__heartbeat__").await;
+        assert!(heartbeat.json()["checks"]["broker"]["reason"].as_str().unwrap().contains("away"));
+        for answer in [refused, away, heartbeat] {
+            assert!(!SAID.iter().any(|said| answer.text.contains(said)), "{}", answer.text);
+        }
+        let request = Request::get("/__status__").body(Body::empty()).unwrap();
+        let status = Answer::of(bridge.status_routes().oneshot(request).await.unwrap()).await.text;
+        assert!(inside.iter().all(|said| status.contains(said)), "{status}");
+    }
+}
+
+#[tokio::test]
 async fn a_reload_changes_secrets_and_sources_at_once_or_nothing() {
     let (bridge, broker) = bridge(&source("key for tests", ""));
     assert_eq!(send(&bridge, event("ci", Some("1"), "{}")).await.status, 200);

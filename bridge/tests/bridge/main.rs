@@ -10,6 +10,7 @@ mod hostile;
 mod once;
 mod presets;
 mod spool;
+mod start;
 mod storm;
 mod support;
 mod trial;

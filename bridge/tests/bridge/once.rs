@@ -45,6 +45,46 @@ async fn repeats_at_the_same_time_become_one_message() {
     assert_eq!(broker.messages().len(), 1);
 }
 
+/// Sends a request whose sender goes away while the broker keeps its confirm back.
+async fn abandoned(
+    bridge: &bridge::Bridge,
+    broker: &crate::support::Broker,
+    request: http::Request<axum::body::Body>,
+) {
+    broker.silent.store(true, Ordering::SeqCst);
+    let response = tower::ServiceExt::oneshot(bridge.routes(), request);
+    let gone = tokio::time::timeout(std::time::Duration::from_millis(20), response).await;
+    assert!(gone.is_err(), "it was answered");
+}
+
+#[tokio::test]
+async fn an_event_whose_sender_goes_away_is_made_safe_all_the_same_and_its_repeat_is_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = format!("[spool]\npath = {:?}\n", folder.path().join("spool.db"));
+    let text = source("").replacen("[[source]]", &format!("{spool}[[source]]"), 1);
+    let (bridge, broker) = bridge(&text);
+    abandoned(&bridge, &broker, event("ci", None, "{\"state\":\"DOWN\"}")).await;
+    let spooled = async || (bridge.spooled().unwrap().events == 1).then_some(());
+    crate::support::eventually("the event is safe", spooled).await;
+    let again = send(&bridge, event("ci", None, "{\"state\":\"DOWN\"}")).await;
+    assert_eq!((again.status, bridge.spooled().unwrap().events), (202, 1));
+    broker.silent.store(false, Ordering::SeqCst);
+    bridge.start().await.unwrap();
+    let messages = broker.wait("the event", |messages| messages.len() == 1).await;
+    assert_eq!(again.json()["messageId"].as_str(), messages[0].properties.message_id.as_deref());
+    bridge.stop().await;
+}
+
+#[tokio::test]
+async fn a_body_whose_sender_went_away_before_it_was_published_is_no_repeat() {
+    let (bridge, broker) = bridge(&source("refuse_repeats = true"));
+    abandoned(&bridge, &broker, event("ci", Some("1"), "{}")).await;
+    // Stopping waits for what is under way.
+    bridge.stop().await;
+    broker.silent.store(false, Ordering::SeqCst);
+    assert_eq!(send(&bridge, event("ci", Some("2"), "{}")).await.status, 200);
+}
+
 #[tokio::test(start_paused = true)]
 async fn equal_bodies_without_delivery_ids_are_merged_only_within_the_window() {
     let (bridge, broker) = bridge(&source("merge_seconds = 60"));

@@ -93,6 +93,30 @@ async fn a_sender_that_is_too_slow_is_cut_off_and_gives_back_what_it_held() {
     assert_eq!(send(&bridge, from("192.0.2.3", None, event("quiet", None, "{}"))).await.status, 200);
 }
 
+#[tokio::test(start_paused = true)]
+async fn one_address_that_stalls_cannot_fill_the_memory_for_bodies() {
+    let (bridge, _broker) = bridge(
+        &LIMITED
+            .replace("body_memory_bytes = 8192", "body_memory_bytes = 65536")
+            .replace("peer_burst = 3", "peer_burst = 99"),
+    );
+    let bridge = std::sync::Arc::new(bridge);
+    let mut stalling = tokio::task::JoinSet::new();
+    for _ in 0..12 {
+        let bridge = std::sync::Arc::clone(&bridge);
+        stalling.spawn(async move {
+            let body = Body::new(Endless(Some(Bytes::from(vec![b' '; 8000]))));
+            let headers = [("x-hub-signature-256", "sha256=00")];
+            send(&bridge, from("192.0.2.1", None, post("/webhooks/quiet", &headers, body))).await.status
+        });
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(send(&bridge, from("192.0.2.2", None, event("quiet", None, "{}"))).await.status, 200);
+    let statuses = stalling.join_all().await;
+    assert_eq!(statuses.iter().filter(|status| **status == 408).count(), 2, "they had room: {statuses:?}");
+    assert_eq!(statuses.iter().filter(|status| **status == 429).count(), 10, "{statuses:?}");
+}
+
 /// A body whose beginning comes at once and whose end never does.
 struct Endless(Option<Bytes>);
 
@@ -111,14 +135,34 @@ impl axum::body::HttpBody for Endless {
     }
 }
 
+fn gzip(plain: &[u8]) -> Vec<u8> {
+    use std::io::Write as _;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(plain).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[tokio::test]
+async fn what_a_few_bytes_expand_to_is_counted_before_it_is_there() {
+    let options = "max_body_bytes = 1048576\n[limits]\nbody_memory_bytes = 1048576\n[[source]]\nname = \"ci\"\nprovider = \"hmac\"\nsecrets = [\"key for tests\"]\n";
+    let plenty = options.replace("body_memory_bytes = 1048576", "body_memory_bytes = 8388608");
+    let send_gzip = async |options: &str, plain: &[u8], signed: &[u8]| {
+        let (bridge, _) = bridge(options);
+        let signature = format!("sha256={}", crate::support::hmac_sha256("key for tests", signed));
+        let headers = [("content-encoding", "gzip"), ("x-hub-signature-256", signature.as_str())];
+        send(&bridge, post("/webhooks/ci", &headers, gzip(plain))).await.status
+    };
+    let large = [vec![b' '; 500_000], b"{}".to_vec()].concat();
+    let small = [vec![b' '; 50_000], b"{}".to_vec()].concat();
+    assert_eq!(send_gzip(&plenty, &large, &large).await, 200, "signed before it was compressed");
+    assert_eq!(send_gzip(&plenty, &large, b"another").await, 403);
+    assert_eq!(send_gzip(options, &large, b"another").await, 503, "there is no room for it");
+    assert_eq!(send_gzip(options, &small, b"another").await, 403);
+    assert_eq!(send_gzip(options, &small, &small).await, 200);
+}
+
 #[tokio::test]
 async fn gzip_is_read_within_bounds_whichever_bytes_were_signed() {
-    use std::io::Write as _;
-    let gzip = |plain: &[u8]| {
-        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-        encoder.write_all(plain).unwrap();
-        encoder.finish().unwrap()
-    };
     let (bridge, broker) = bridge(LIMITED);
     let send_gzip = async |address: &str, sent: Vec<u8>, signed: &[u8]| {
         let signature = format!("sha256={}", crate::support::hmac_sha256("key for tests", signed));

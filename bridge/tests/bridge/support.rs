@@ -39,6 +39,8 @@ pub struct Broker {
     pub refusals: AtomicU64,
     /// Messages whose body holds this are refused.
     pub poison: Mutex<Option<&'static str>>,
+    /// No exchange may be declared.
+    pub undeclarable: AtomicBool,
     /// Publishes fail although the status is up.
     pub failing: AtomicBool,
     /// Messages that wait for their confirms, and the most that ever did.
@@ -58,6 +60,7 @@ impl Broker {
             refusing: AtomicBool::new(false),
             refusals: AtomicU64::new(0),
             poison: Mutex::new(None),
+            undeclarable: AtomicBool::new(false),
             failing: AtomicBool::new(false),
             unconfirmed: AtomicU64::new(0),
             most_unconfirmed: AtomicU64::new(0),
@@ -125,7 +128,14 @@ impl Transport for Broker {
     }
 
     async fn declare_exchange(&self, _name: &str) -> Result<(), TopologyError> {
-        Ok(())
+        match self.undeclarable.load(Ordering::SeqCst) {
+            true => Err(TopologyError::Refused("not allowed by the test".to_owned())),
+            false => Ok(()),
+        }
+    }
+
+    async fn exchange_stands(&self, _name: &str) -> Result<bool, TopologyError> {
+        Ok(true)
     }
 
     async fn declare_queue(&self, _spec: QueueSpec) -> Result<Vec<BindingHealth>, TopologyError> {

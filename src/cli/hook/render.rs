@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use chrono::{DateTime, Utc};
 use clap::Args;
 use serde_json::json;
@@ -13,7 +13,7 @@ use crate::cli::output::Output;
 use crate::cli::render::diff::differences;
 use crate::cli::render::{Options, RenderReport, render};
 use crate::hook::parse_document;
-use crate::router::decide::FiredBy;
+use crate::router::decide::{Decision, FiredBy};
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct RenderArgs {
@@ -38,7 +38,8 @@ pub(in crate::cli) struct RenderArgs {
     /// The task id.
     #[arg(long, value_name = "SLUGID")]
     task_id: Option<String>,
-    /// Compare with the task of this file (JSON or YAML): print what differs, and exit with 1 if anything does.
+    /// Compare with the task of this file (JSON or YAML): print what differs, and exit with 1 if anything does. `null` in
+    /// the file: no task is to come of the event, for whatever reason but an error.
     #[arg(long, value_name = "TASK")]
     expect: Option<PathBuf>,
     #[command(flatten)]
@@ -59,7 +60,7 @@ pub(super) fn run(args: RenderArgs) -> anyhow::Result<ExitCode> {
         task_id: args.task_id,
         limits: Default::default(),
     };
-    let report = render(&super::read(&args.file)?, &super::read(&args.message)?, &options)?;
+    let report = render(&args.file, &super::read(&args.file)?, &super::read(&args.message)?, &options)?;
     if let Some(expect) = &args.expect {
         return compare(expect, &report, args.output.output);
     }
@@ -68,16 +69,26 @@ pub(super) fn run(args: RenderArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn compare(expect: &std::path::Path, report: &RenderReport, output: Output) -> anyhow::Result<ExitCode> {
-    let expected = parse_document(&super::read(expect)?).with_context(|| expect.display().to_string())?;
+    let text = super::read(expect)?;
+    // To YAML that is `null`, too; here it is more likely what a command that failed has left.
+    if text.trim().is_empty() {
+        bail!("{} is empty: write the expected task into it, or null if none is to come", expect.display());
+    }
+    let expected = parse_document(&text).with_context(|| expect.display().to_string())?;
     let found = differences("task", &expected, &report.task().unwrap_or_default(), false);
+    let fires = matches!(report.decision, Decision::Fire { .. });
+    // A task that the queue service would refuse is none, however much it looks like the expected one; nor does a hook that
+    // is broken decide not to fire.
+    let as_expected =
+        found.is_empty() && if expected.is_null() { !report.decision.is_error() } else { fires };
     let mut value = report.to_json();
     value["differences"] = json!(found);
     output.print(&value, || {
-        if found.is_empty() {
+        if as_expected {
             return format!("{}: as expected", report.hook);
         }
-        let outcome = if report.task().is_none() { report.to_string() } else { String::new() };
+        let outcome = if fires { String::new() } else { report.to_string() };
         outcome + &found.iter().map(ToString::to_string).collect::<String>()
     })?;
-    Ok(if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if as_expected { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -22,9 +22,9 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Options, TASK_ID, decide};
-use crate::hook::{HookFile, parse_document};
-use crate::router::decide::{Decision, Rules};
+use super::{Options, TASK_ID, decide, located};
+use crate::hook::{HookFile, Problem};
+use crate::router::decide::Decision;
 
 use super::diff::{Difference, differences};
 
@@ -121,23 +121,26 @@ fn collect(path: &Path, files: &mut Vec<PathBuf>, depth: usize) -> anyhow::Resul
 }
 
 fn run_file(path: &Path, options: &Options, skip_others: bool) -> anyhow::Result<Vec<CaseResult>> {
-    let document = parse_document(&std::fs::read_to_string(path)?)?;
-    if skip_others && document.get("cases").is_none() {
+    let document = HookFile::parse(&std::fs::read_to_string(path)?)?;
+    if skip_others && document.value().get("cases").is_none() {
         return Ok(Vec::new());
     }
-    let file: CaseFile = serde_json::from_value(document)?;
-    let hook_text = match &file.hook {
+    let file: CaseFile = serde_json::from_value(document.value().clone())?;
+    let (hook, rules) = match &file.hook {
         Value::String(relative) => {
             let place = path.parent().unwrap_or(Path::new("")).join(relative);
-            std::fs::read_to_string(&place).with_context(|| place.display().to_string())?
+            let text = std::fs::read_to_string(&place).with_context(|| place.display().to_string())?;
+            super::compile_hook(&place, &text, &options.limits)?
         }
-        document => document.to_string(),
+        // Its faults stand in this very file, below `hook`.
+        inline => super::compile(&HookFile::parse(&inline.to_string())?, &options.limits, |problems| {
+            let below = |problem: &Problem| {
+                let dot = if problem.path.is_empty() { "" } else { "." };
+                Problem::new(format!("hook{dot}{}", problem.path), problem.message.as_str())
+            };
+            located::lines(path, &document, &problems.iter().map(below).collect::<Vec<_>>())
+        })?,
     };
-    let hook_file = HookFile::parse(&hook_text)?;
-    let hook = hook_file.hook(None).map_err(|problems| super::faults(&hook_file, &problems))?;
-    let rules = Rules::compile(&hook, &options.limits)
-        .map_err(|problems| super::faults(&hook_file, &problems))?
-        .with_workers(&super::workers(&options.limits)?);
     let fixed: DateTime<Utc> = NOW.parse()?;
     let mut results = Vec::new();
     for case in file.cases {
@@ -230,5 +233,18 @@ mod tests {
         assert!(failures[3].starts_with("the case expects nothing"), "{failures:#?}");
         assert!(failures[4].is_empty(), "{failures:#?}");
         assert!(run(&folder.path().join("none"), &Options::default()).is_err());
+    }
+
+    #[test]
+    fn faults_of_a_hook_in_a_case_file_have_the_lines_of_that_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cases.yml");
+        let metadata = "{name: a, description: b, owner: o@example.com}";
+        let text = format!(
+            "cases: []\nhook:\n  hookGroupId: a\n  hookId: b\n  metadata: {metadata}\n  filter: payload.ref ==\n  task: {{}}\n"
+        );
+        std::fs::write(&path, text).unwrap();
+        let error = format!("{:#}", run(&path, &Options::default()).unwrap_err());
+        assert!(error.contains("cases.yml:6: hook.filter: "), "{error}");
     }
 }

@@ -10,7 +10,7 @@ fn options() -> Options {
 #[test]
 fn the_example_hook_fires_on_its_event() {
     let event = r#"{"exchange": "exchange/pulsehook/v1/webhook", "routingKey": "demo.push", "payload": {"name": "Ann", "ref": "refs/heads/main"}}"#;
-    let report = render(DEMO, event, &options()).unwrap();
+    let report = render(Path::new("hook.yml"), DEMO, event, &options()).unwrap();
     let task = report.task().unwrap();
     let expected = json!({
         "taskQueueId": "proj-demo/ci", "deadline": "2026-11-22T12:05:00.000Z", "taskGroupId": TASK_ID,
@@ -30,14 +30,26 @@ fn a_bare_payload_takes_its_place_from_the_options() {
         routing_key: Some("demo.push".into()),
         ..options()
     };
-    assert_eq!(render(DEMO, "{name: Ann}", &placed).unwrap().decision.outcome(), "fire");
-    assert_eq!(render(DEMO, "{ref: refs/heads/try}", &placed).unwrap().decision.outcome(), "filtered");
+    assert_eq!(
+        render(Path::new("hook.yml"), DEMO, "{name: Ann}", &placed).unwrap().decision.outcome(),
+        "fire"
+    );
+    assert_eq!(
+        render(Path::new("hook.yml"), DEMO, "{ref: refs/heads/try}", &placed).unwrap().decision.outcome(),
+        "filtered"
+    );
     let elsewhere = Options { routing_key: Some("other.push".into()), ..placed };
-    assert_eq!(render(DEMO, "{name: Ann}", &elsewhere).unwrap().decision.outcome(), "not-bound");
-    let error = render(DEMO, "{name: Ann}", &options()).unwrap_err().to_string();
+    assert_eq!(
+        render(Path::new("hook.yml"), DEMO, "{name: Ann}", &elsewhere).unwrap().decision.outcome(),
+        "not-bound"
+    );
+    let error = render(Path::new("hook.yml"), DEMO, "{name: Ann}", &options()).unwrap_err().to_string();
     assert!(error.contains("by option"), "{error}");
     let triggered = Options { fired_by: Some(FiredBy::TriggerHook), ..options() };
-    assert_eq!(render(DEMO, "{name: Ann}", &triggered).unwrap().decision.outcome(), "fire");
+    assert_eq!(
+        render(Path::new("hook.yml"), DEMO, "{name: Ann}", &triggered).unwrap().decision.outcome(),
+        "fire"
+    );
 }
 
 #[test]

@@ -5,7 +5,7 @@ use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use chrono::Utc;
+use chrono::{DateTime, FixedOffset, Utc};
 use http::{Request, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Deserialize;
@@ -78,7 +78,7 @@ async fn accept(
     let Value::Object(mut task) = task else { return Err(Problem::input("the task must be an object")) };
     definition::complete(task_id, &mut task).map_err(Problem::input)?;
     definition::check_dates(&task, Utc::now()).map_err(Problem::input)?;
-    check_dependencies(queue, &task).await?;
+    check_dependencies(queue, task_id, &task).await?;
 
     let answer = json!({ "status": state(task_id, &task) });
     let record = Record::new(task_id, &task, client_id, scopes).map_err(Problem::input)?;
@@ -189,18 +189,39 @@ fn check_schema(schema: &jsonschema::Validator, task: &Value) -> Result<(), Prob
     Err(Problem::new(400, "InputValidationError", message))
 }
 
-async fn check_dependencies(queue: &LocalQueue, task: &Map<String, Value>) -> Result<(), Problem> {
+/// What a task depends on must be there, and not gone before the task's deadline. That a task depends on itself is allowed: it then
+/// waits to be scheduled by hand.
+async fn check_dependencies(
+    queue: &LocalQueue,
+    task_id: &str,
+    task: &Map<String, Value>,
+) -> Result<(), Problem> {
     let dependencies = task.get("dependencies").and_then(Value::as_array).into_iter().flatten();
-    let mut missing = Vec::new();
-    for dependency in dependencies.filter_map(Value::as_str) {
-        if queue.0.storage.get(dependency).await.map_err(internal)?.is_none() {
-            missing.push(dependency);
+    let (mut missing, mut expiring) = (Vec::new(), Vec::new());
+    for dependency in dependencies.filter_map(Value::as_str).filter(|dependency| *dependency != task_id) {
+        match queue.0.storage.get(dependency).await.map_err(internal)? {
+            None => missing.push(dependency),
+            Some(record) => {
+                let known: Value = serde_json::from_str(&record.definition).map_err(internal)?;
+                if moment(known.get("expires")) < moment(task.get("deadline")) {
+                    expiring.push(dependency);
+                }
+            }
         }
     }
-    if missing.is_empty() {
-        return Ok(());
+    for (which, what) in
+        [(missing, "non-existing tasks"), (expiring, "tasks that expire before its deadline")]
+    {
+        if !which.is_empty() {
+            let text = format!("task.dependencies references {what}: {}", which.join(", "));
+            return Err(Problem::input(text));
+        }
     }
-    Err(Problem::input(format!("task.dependencies references non-existing tasks: {}", missing.join(", "))))
+    Ok(())
+}
+
+fn moment(text: Option<&Value>) -> Option<DateTime<FixedOffset>> {
+    DateTime::parse_from_rfc3339(text?.as_str()?).ok()
 }
 
 /// The task's status: for ever waiting, since nothing runs here.

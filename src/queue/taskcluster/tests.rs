@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use chrono::{SecondsFormat, TimeDelta, Utc};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -12,6 +13,8 @@ use crate::queue::local::{Config as LocalConfig, Credentials, Data, LocalQueue};
 use crate::queue::same_definition;
 
 const ID: &str = "fN1SbArXTPSVFNUvaOlinQ";
+const OTHER: &str = "bJjtJ_-IQg6szLKlrxfq7g";
+const THIRD: &str = "dSlITZ4yQgmvxxAi4A8fHQ";
 const TOKEN: &str = "a-token-for-tests";
 
 struct Running {
@@ -161,9 +164,9 @@ async fn what_the_queue_refuses_is_told_with_its_reason() {
     let (_, code, message) = refused(ID, with("created", json!("2020-01-01T00:00:00Z"))).await;
     assert_eq!(code, "InputError");
     assert!(message.contains("`created`"), "{message}");
-    let (_, code, message) = refused(ID, with("dependencies", json!([ID]))).await;
+    let (_, code, message) = refused(ID, with("dependencies", json!([OTHER]))).await;
     assert_eq!(code, "InputError");
-    assert!(message.contains(ID), "{message}");
+    assert!(message.contains(OTHER), "{message}");
     let (_, code, _) = refused("short", good.clone()).await;
     assert_eq!(code, "InvalidRequestArguments");
     let (status, code, _) = refused(ID, with("payload", json!({ "x": "x".repeat(11 << 20) }))).await;
@@ -172,6 +175,19 @@ async fn what_the_queue_refuses_is_told_with_its_reason() {
     let unrestricted = client.create_task(ID, task("t"), &[], None).await.unwrap_err();
     assert!(matches!(unrestricted, CreateError::Refused { status: 403, .. }), "{unrestricted:?}");
     assert_eq!(running.listing().await["total"], 0);
+
+    // What depends on itself waits to be scheduled by hand; nothing depends on what is gone before its deadline.
+    let create = async |id: &str, body: Value| {
+        client.create_task(id, body.to_string().into(), &scopes(), None).await.unwrap();
+    };
+    create(ID, with("dependencies", json!([ID]))).await;
+    let soon = (Utc::now() + TimeDelta::minutes(10)).to_rfc3339_opts(SecondsFormat::Millis, true);
+    let mut gone = with("expires", json!(soon));
+    gone["deadline"] = json!(soon);
+    create(OTHER, gone).await;
+    let (_, code, message) = refused(THIRD, with("dependencies", json!([OTHER]))).await;
+    assert_eq!(code, "InputError");
+    assert!(message.contains("expire before its deadline") && message.contains(OTHER), "{message}");
     running.stop().await;
 }
 

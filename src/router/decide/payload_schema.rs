@@ -82,6 +82,11 @@ impl PayloadSchema {
                 let (schema, looks_at) = &**rule;
                 let refused = |error: serde_json::Error| vec![Problem::new("payload", error.to_string())];
                 let part: serde_json::Value = payload::parse(body, looks_at).map_err(refused)?;
+                if !schema.can_check(&part) {
+                    let why =
+                        "is too large for what triggerSchema says about it: checking it would take too long";
+                    return Err(vec![Problem::new("payload", why)]);
+                }
                 if schema.is_valid(&part) {
                     return Ok(());
                 }

@@ -68,7 +68,7 @@ impl Scheduler {
         );
         let mut cursor = (now.timestamp_millis(), i64::MAX);
         loop {
-            let page = store.due_schedules(cursor, i64::MAX, PAGE).await?;
+            let page = store.schedules_after(cursor, PAGE).await?;
             let Some(last) = page.last() else { break };
             cursor = (last.next_at.unwrap_or(i64::MAX), last.incarnation);
             let moved = page.into_iter().filter_map(|row| {

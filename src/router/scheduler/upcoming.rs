@@ -35,15 +35,22 @@ impl Scheduler {
     ) -> Result<Upcoming, StoreError> {
         let stored = self.parts.store.schedule(row.incarnation).await?;
         let now = (self.parts.now)();
-        // A hook that is not valid for this version is not scheduled either.
-        let (schedule, catch_up, paused) = registry::parse(&row.name, &row.document)
-            .map(|hook| (hook.schedule, hook.catch_up, hook.paused))
-            .unwrap_or_default();
-        let compiled = Schedule::compile(&schedule).unwrap_or_default();
+        // Apart from the event loop: many expressions that come rarely take a while.
+        let (name, document) = (row.name.clone(), row.document.clone());
+        let computed = tokio::task::spawn_blocking(move || {
+            // A hook that is not valid for this version is not scheduled either.
+            let (schedule, catch_up, paused) = registry::parse(&name, &document)
+                .map(|hook| (hook.schedule, hook.catch_up, hook.paused))
+                .unwrap_or_default();
+            let compiled = Schedule::compile(&schedule).unwrap_or_default();
+            let next: Vec<_> = compiled.after(now).take(count).collect();
+            (schedule, catch_up, paused, next)
+        });
+        let (schedule, catch_up, paused, next) = computed.await.map_err(|_| StoreError::Closed)?;
         let time = |ms: Option<i64>| ms.and_then(DateTime::from_timestamp_millis);
         let (next_at, last_at) = stored.map(|row| (row.next_at, row.last_at)).unwrap_or_default();
         Ok(Upcoming {
-            next: compiled.after(now).take(count).collect(),
+            next,
             schedule,
             catch_up: catch_up.unwrap_or(CatchUp::Latest),
             paused: paused == Some(true),

@@ -3,7 +3,7 @@
 use rusqlite::{OptionalExtension, params};
 
 use super::{Ended, FireState, NewFire, Recorded, Rendering, StoredProperties};
-use crate::store::{StoreError, Writing};
+use crate::store::{EPOCH_KEPT_MS, StoreError, Writing};
 
 /// A connection's ack may have been lost with it only if it was sent within so long before the connection was last seen.
 const ACK_UNCERTAIN_MS: i64 = 60_000;
@@ -18,7 +18,7 @@ impl Writing<'_> {
                 known = self.match_redelivery(fire)?;
             }
             if let Some(fired_at) = known {
-                return Ok(Recorded::Known { fired_at });
+                return Ok(Recorded::Known { fired_at, ack_uncertain: true });
             }
         }
         let error = fire.error.as_ref();
@@ -51,11 +51,7 @@ impl Writing<'_> {
                 fire.cause
             ])?;
         if inserted == 0 {
-            let fired_at = self
-                .connection
-                .prepare_cached("SELECT fired_at FROM fire WHERE task_id = ?1 AND incarnation = ?2")?
-                .query_row(params![fire.task_id, fire.incarnation], |row| row.get(0))?;
-            return Ok(Recorded::Known { fired_at });
+            return self.known(fire);
         }
         let id = self.connection.last_insert_rowid();
         if let Some(seq) = ended_seq {
@@ -78,6 +74,22 @@ impl Writing<'_> {
                 fire.fired_at
             ])?;
         Ok(Recorded::New { id, ended_seq })
+    }
+
+    /// The fire that stands where this one would. Where the row of its connection is missing, which was too short to get one or is
+    /// forgotten, its age decides.
+    fn known(&self, fire: &NewFire) -> Result<Recorded, StoreError> {
+        let known = self
+            .connection
+            .prepare_cached(
+                "SELECT fire.fired_at, fire.epoch < ?3 AND coalesce(fire.fired_at >= epoch.last_seen - ?4, fire.fired_at > ?5)
+                 FROM fire LEFT JOIN epoch ON epoch.id = fire.epoch WHERE fire.task_id = ?1 AND fire.incarnation = ?2",
+            )?
+            .query_row(
+                params![fire.task_id, fire.incarnation, fire.epoch, ACK_UNCERTAIN_MS, fire.fired_at - EPOCH_KEPT_MS],
+                |row| Ok(Recorded::Known { fired_at: row.get(0)?, ack_uncertain: row.get(1)? }),
+            )?;
+        Ok(known)
     }
 
     /// Finds an equal fire of a later epoch. A delivery that a full store holds up may outlive its connection; the broker then
@@ -104,11 +116,18 @@ impl Writing<'_> {
         let found: Option<(i64, i64)> = self
             .connection
             .prepare_cached(
-                "SELECT fire.id, fire.fired_at FROM fire JOIN epoch ON epoch.id = coalesce(fire.matched_epoch, fire.epoch)
-                 WHERE fire.digest = ?1 AND fire.incarnation = ?2
-                   AND coalesce(fire.matched_epoch, fire.epoch) < ?3
-                   AND coalesce(fire.matched_at, fire.fired_at) >= epoch.last_seen - ?4
-                 ORDER BY fire.id LIMIT 1",
+                // From the few connections to their last minute: the same message may be there half a million times.
+                "SELECT id, fired_at FROM (
+                   SELECT fire.id, fire.fired_at FROM epoch CROSS JOIN fire
+                     ON fire.digest = ?1 AND fire.incarnation = ?2 AND fire.epoch = epoch.id
+                       AND fire.fired_at >= epoch.last_seen - ?4
+                     WHERE epoch.id < ?3 AND fire.matched_epoch IS NULL
+                   UNION ALL
+                   SELECT fire.id, fire.fired_at FROM epoch CROSS JOIN fire
+                     ON fire.digest = ?1 AND fire.incarnation = ?2 AND fire.matched_epoch = epoch.id
+                       AND fire.matched_at >= epoch.last_seen - ?4
+                     WHERE epoch.id < ?3
+                 ) ORDER BY id LIMIT 1",
             )?
             .query_row(params![digest, fire.incarnation, fire.epoch, ACK_UNCERTAIN_MS], |row| {
                 Ok((row.get(0)?, row.get(1)?))

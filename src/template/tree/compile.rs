@@ -147,14 +147,14 @@ impl Compiler<'_> {
         self.names.iter().map(String::as_str).collect()
     }
 
+    fn scope<'n>(&self, names: &'n [&'n str]) -> Scope<'n> {
+        Scope { environment: environment::shared(self.limits.fuel), tokens: self.limits.tokens, names }
+    }
+
     fn leaf(&mut self, text: &str, path: &str) -> Option<Leaf> {
         self.isolation = self.isolation.max(Isolation::of(text));
         let names = self.scope_names();
-        let scope = Scope {
-            environment: environment::shared(self.limits.fuel),
-            tokens: self.limits.tokens,
-            names: &names,
-        };
+        let scope = self.scope(&names);
         match Leaf::compile(text, &scope) {
             Ok(leaf) => {
                 leaf.reads(text, &mut self.reads);
@@ -170,11 +170,7 @@ impl Compiler<'_> {
     fn expression(&mut self, text: &str, path: &str) -> Option<Expr> {
         self.isolation = self.isolation.max(Isolation::of(text));
         let names = self.scope_names();
-        let scope = Scope {
-            environment: environment::shared(self.limits.fuel),
-            tokens: self.limits.tokens,
-            names: &names,
-        };
+        let scope = self.scope(&names);
         match Expr::compile(text, &scope) {
             Ok(expr) => {
                 self.reads.extend(expr.names());

@@ -144,6 +144,12 @@ impl Rabbit {
         Ok(())
     }
 
+    /// Waits until the node would know after [`kill9`](Self::kill9) what was declared before. RabbitMQ 3.10 writes down a second late
+    /// which quorum queues have a leader here; one of which it has not done so may confirm nothing and be consumed by nobody for ever.
+    pub async fn settle(&self) {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+
     /// Kills the node as a crash would.
     pub fn kill9(&mut self) -> anyhow::Result<()> {
         let mut child = self.child.take().context("the node is not running")?;

@@ -176,6 +176,29 @@ async fn slow_senders_are_given_up_and_hold_up_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_the_room_of_slow_senders_is_asked_to_come_again() {
+    let system = prepared("hostile-room").await;
+    let head = "PUT /api/hooks/v1/hooks/ci/x HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n";
+    let large = format!("{head}content-length: 10485760\r\n\r\n{}", " ".repeat(100 << 10));
+    // 25 such bodies are the room for all.
+    let (answers, ()) =
+        tokio::join!(join_all((0..30).map(|_| raw(&system, large.as_bytes(), std::iter::empty()))), async {
+            for _ in 0..5 {
+                goes_on(&system).await;
+            }
+        },);
+    let (waited, slow): (Vec<_>, Vec<_>) =
+        answers.iter().partition(|answer| answer.starts_with("HTTP/1.1 503 "));
+    assert_eq!((waited.len(), slow.len()), (5, 25), "{answers:?}");
+    for answer in waited {
+        assert!(answer.contains("retry-after: 1") && answer.contains("ServiceUnavailable"), "{answer}");
+    }
+    for answer in slow {
+        assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("did not arrive within"), "{answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_bad_signature_is_refused_whatever_is_wrong_with_it() {
     let system = prepared("hostile-hawk").await;
     let path = "/hooks/ci/steady";

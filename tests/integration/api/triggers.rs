@@ -124,6 +124,16 @@ async fn a_token_triggers_its_hook_until_it_is_reset() {
         (made["payload"]["by"].as_str(), &made["payload"]["client"]),
         (Some("triggerHookWithToken"), &Value::Null)
     );
+    // Who fires it again as a new task is who triggered that one.
+    let replay = format!("{HOOK}/fires/{}/replay", answer["taskId"].as_str().unwrap());
+    let replayed =
+        call_as(&system, "admin", "POST", &replay, &[], Some(&json!({ "asNew": true }))).await.json();
+    let new = replayed["taskId"].as_str().unwrap();
+    let made = eventually(SOON, async || task(&system, new).await).await;
+    assert_eq!(
+        (made["payload"]["by"].as_str(), made["payload"]["client"].as_str()),
+        (Some("triggerHook"), Some("admin"))
+    );
     let header = format!("{HOOK}/trigger-with-token");
     let in_header =
         send(&system, "POST", &header, &[("x-hook-token", &token)], Some(&json!({ "kind": "good" }))).await;

@@ -1,11 +1,16 @@
 //! Who sees and does what: people with all scopes, some, none, and nobody at all; forms of other pages; sessions.
 
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
 use harness::http::Answer;
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use super::super::system::System;
 use super::browser::Browser;
-use super::deployment::{TOKEN, base, call, create, last_fire, on_push, populated};
+use super::deployment::{TOKEN, base, call, create, deployment, last_fire, on_push, populated};
 
 /// A browser without a browser: a cookie, and the token of the last page.
 pub struct Forms<'a> {
@@ -216,6 +221,37 @@ async fn forms_of_other_pages_do_nothing() {
     assert_eq!(call(&system, "GET", "/hooks/ci/on-push", None).await.status, 200);
     assert_eq!(admin.post(manage, &good, &delete, &[("origin", &base(&system))]).await.status, 303);
     assert_eq!(call(&system, "GET", "/hooks/ci/on-push", None).await.status, 404);
+}
+
+/// Begins to send a form of a megabyte, goes no further, and waits for the status of the answer.
+async fn unfinished_form(system: &System, begun: usize) -> String {
+    let address = base(system).strip_prefix("http://").unwrap().to_owned();
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let head = "POST /sign-in HTTP/1.1\r\nhost: x\r\ncontent-length: 1048576\r\n\r\n";
+    stream.write_all(format!("{head}{}", "x".repeat(begun)).as_bytes()).await.unwrap();
+    let mut status = [0; 12];
+    let answer = tokio::time::timeout(Duration::from_secs(60), stream.read_exact(&mut status));
+    answer.await.expect("an answer within the time that a form has").unwrap();
+    String::from_utf8_lossy(&status).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forms_that_never_end_keep_nobody_from_signing_in() {
+    let system = deployment("ui-slow-forms").await;
+    let begun = [vec![0; 40], vec![100 << 10; 20]].concat();
+    let (mut answers, ()) =
+        tokio::join!(join_all(begun.into_iter().map(|begun| unfinished_form(&system, begun))), async {
+            for _ in 0..5 {
+                let asked = Instant::now();
+                Forms::new(&system).sign_in("admin").await;
+                assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        },);
+    // Sixteen large ones are read at a time; the others may come again.
+    answers.sort();
+    assert_eq!(answers[..56], vec!["HTTP/1.1 400"; 56]);
+    assert_eq!(answers[56..], vec!["HTTP/1.1 503"; 4]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -33,7 +33,7 @@ use crate::transport::{Event, TopologyError};
 pub(super) const FIRST_RECONNECT: Duration = Duration::from_millis(200);
 
 /// The longest wait between attempts to connect: a broker that is back is noticed within seconds.
-pub(super) const LONGEST_RECONNECT: Duration = Duration::from_secs(10);
+pub(super) const LONGEST_RECONNECT: Duration = Duration::from_secs(3);
 
 /// A connection that lasted so long was a good one: the next attempt does not wait.
 pub(super) const GOOD_CONNECTION: Duration = Duration::from_secs(5);

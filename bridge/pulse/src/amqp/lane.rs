@@ -1,6 +1,5 @@
 //! A channel for publishing, with its unconfirmed messages.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -10,6 +9,8 @@ use amqprs::{BasicProperties, Return};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::convert;
+use super::nacks::Nacks;
+use super::numbered::Numbered;
 use super::wire::{Chan, Listener, Refusal, RpcError, Wire};
 use crate::Message;
 use crate::transport::{PublishError, Published};
@@ -39,9 +40,15 @@ pub(super) struct Group {
     pub answers: mpsc::UnboundedSender<(usize, Answer)>,
     /// The broker was away for one of them: the others do not set out any more, or they would overtake it when it is published again.
     pub broken: Arc<AtomicBool>,
+    /// One of them goes out alone: the others follow it there, or they would overtake it.
+    pub alone: Arc<AtomicBool>,
 }
 
 impl Group {
+    pub fn new(answers: mpsc::UnboundedSender<(usize, Answer)>) -> Self {
+        Self { answers, broken: Arc::default(), alone: Arc::default() }
+    }
+
     pub fn answer(&self, place: usize, answer: Answer) {
         if let Err(PublishError::Unavailable(_)) = answer {
             self.broken.store(true, Ordering::Release);
@@ -60,6 +67,25 @@ impl Job {
         }
     }
 
+    /// It is to go out alone, and so is the rest of its group.
+    pub fn goes_alone(&self) {
+        if let Some(group) = self.group() {
+            group.alone.store(true, Ordering::Release);
+        }
+    }
+
+    /// An earlier message of its group goes out alone.
+    pub fn follows_one_alone(&self) -> bool {
+        self.group().is_some_and(|group| group.alone.load(Ordering::Acquire))
+    }
+
+    fn group(&self) -> Option<&Group> {
+        match &self.reply {
+            Reply::One(_) => None,
+            Reply::OneOfMany(_, group) => Some(group),
+        }
+    }
+
     fn is_given_up(&self) -> bool {
         match &self.reply {
             Reply::One(reply) => reply.is_closed(),
@@ -69,7 +95,7 @@ impl Job {
 
     /// An earlier message of its group was not taken.
     fn comes_too_late(&self) -> bool {
-        matches!(&self.reply, Reply::OneOfMany(_, group) if group.broken.load(Ordering::Acquire))
+        self.group().is_some_and(|group| group.broken.load(Ordering::Acquire))
     }
 }
 
@@ -106,13 +132,11 @@ struct Pending {
     returned: bool,
 }
 
-/// A confirming channel. Messages are numbered from 1 in the order in which they are published.
+/// A confirming channel.
 pub(super) struct Lane {
     chan: Chan,
     confirms: mpsc::UnboundedReceiver<Confirm>,
-    pending: VecDeque<Option<Pending>>,
-    /// The number of the first in `pending`.
-    first: u64,
+    pending: Numbered<Pending>,
 }
 
 impl Lane {
@@ -122,7 +146,7 @@ impl Lane {
         let chan = wire.channel(Forward(sender)).await?;
         let select = chan.channel.confirm_select(ConfirmSelectArguments::default());
         wire.rpc(&chan, "asking for confirms", select).await?;
-        Ok(Self { chan, confirms, pending: VecDeque::new(), first: 1 })
+        Ok(Self { chan, confirms, pending: Numbered::new() })
     }
 
     /// The next confirm. `None`: the channel is closed; see [`refusal`](Self::refusal).
@@ -141,7 +165,15 @@ impl Lane {
 
     /// Since when the oldest message waits for its confirm.
     pub fn oldest(&self) -> Option<Instant> {
-        self.pending.iter().flatten().next().map(|pending| pending.since)
+        self.pending.iter().next().map(|pending| pending.since)
+    }
+
+    /// Whether an unconfirmed message is of the same group.
+    pub fn carries_group_of(&self, job: &Job) -> bool {
+        job.group().is_some_and(|group| {
+            let of_group = |other: &Group| Arc::ptr_eq(&other.alone, &group.alone);
+            self.pending.iter().any(|pending| pending.job.group().is_some_and(of_group))
+        })
     }
 
     /// Publishes. A message that amqprs cannot take is refused, one whose caller has given up is dropped, and one that
@@ -168,20 +200,30 @@ impl Lane {
         };
         let body = message.body.to_vec();
         // First, as the confirm may come before the call returns.
-        self.pending.push_back(Some(Pending { job, since: Instant::now(), returned: false }));
+        self.pending.push(Pending { job, since: Instant::now(), returned: false });
         // An error means that the connection is gone, which ends the lane and answers all that is pending.
         let _ = self.chan.channel.basic_publish(properties, body, arguments).await;
     }
 
     /// Answers whom the confirm concerns.
-    pub fn settle(&mut self, confirm: Confirm) {
+    pub fn settle(&mut self, confirm: Confirm, nacks: &mut Nacks) {
         match confirm {
-            Confirm::Ack { tag, multiple } => self.confirmed(tag, multiple, true),
-            Confirm::Nack { tag, multiple } => self.confirmed(tag, multiple, false),
+            Confirm::Ack { tag, multiple } => {
+                self.pending.settle(tag, multiple, |Pending { job, returned, .. }| {
+                    job.answer(Ok(Published { routed: !returned }));
+                });
+            }
+            Confirm::Nack { tag, multiple } => {
+                let now = Instant::now();
+                self.pending.settle(tag, multiple, |Pending { job, returned, .. }| {
+                    let answer = nacks.answer(&job.message.exchange, returned, now);
+                    job.answer(answer);
+                });
+            }
             Confirm::Returned { exchange, routing_key, message_id } => {
                 // A return has no number and comes before its message's confirm, so that the first match is the one, also
                 // where several messages share an id.
-                let returned = self.pending.iter_mut().flatten().find(|pending| {
+                let returned = self.pending.iter_mut().find(|pending| {
                     let message = &pending.job.message;
                     pending.job.mandatory
                         && !pending.returned
@@ -197,38 +239,18 @@ impl Lane {
     }
 
     /// The same for all confirms that have come by now.
-    pub fn settle_with_all_that_wait(&mut self, confirm: Confirm) {
-        self.settle(confirm);
+    pub fn settle_with_all_that_wait(&mut self, confirm: Confirm, nacks: &mut Nacks) {
+        self.settle(confirm, nacks);
         while let Ok(confirm) = self.confirms.try_recv() {
-            self.settle(confirm);
-        }
-    }
-
-    fn confirmed(&mut self, tag: u64, multiple: bool, taken: bool) {
-        let Some(last) = tag.checked_sub(self.first) else { return };
-        let first = if multiple { 0 } else { last };
-        for at in first..=last {
-            let slot = usize::try_from(at).ok().and_then(|at| self.pending.get_mut(at));
-            let Some(Pending { job, returned, .. }) = slot.and_then(Option::take) else { continue };
-            job.answer(if taken {
-                Ok(Published { routed: !returned })
-            } else {
-                Err(PublishError::Refused(
-                    "the broker could not take it (basic.nack): is a queue full?".into(),
-                ))
-            });
-        }
-        while let Some(None) = self.pending.front() {
-            self.pending.pop_front();
-            self.first += 1;
+            self.settle(confirm, nacks);
         }
     }
 
     /// Takes out what is not confirmed, in order, when the lane is over.
-    pub fn take_pending(&mut self) -> Vec<Job> {
+    pub fn take_pending(&mut self, nacks: &mut Nacks) -> Vec<Job> {
         while let Ok(confirm) = self.confirms.try_recv() {
-            self.settle(confirm);
+            self.settle(confirm, nacks);
         }
-        self.pending.drain(..).flatten().map(|pending| pending.job).collect()
+        self.pending.take().map(|pending| pending.job).collect()
     }
 }

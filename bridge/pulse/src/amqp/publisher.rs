@@ -6,8 +6,11 @@
 //! A message that the broker refuses (no such exchange, no permission) closes the channel, and nothing says which of
 //! those under way it was. So these are published again one at a time on a second channel, where a refusal meets the
 //! message that earned it; the others are confirmed as if nothing had been. The broker may get such a message twice, with
-//! the same message id, as it would from any caller that repeats. Exchanges that were refused stay with the second
+//! the same message id, as it would from any caller that repeats. What is published together keeps its order: of a group of which
+//! a message goes out alone, all later ones do. Exchanges that were refused stay with the second
 //! channel for a while.
+//!
+//! A message that one of several queues refuses (`basic.nack`) is neither: see the module `nacks`.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -21,6 +24,7 @@ use super::backoff::Backoff;
 use super::health::{Health, Part};
 use super::keeper::{Command, FIRST_RECONNECT, GOOD_CONNECTION, LONGEST_RECONNECT};
 use super::lane::{Job, Lane};
+use super::nacks::Nacks;
 use super::target::Target;
 use super::wire::{Refusal, RpcError, Wire};
 use crate::transport::PublishError;
@@ -28,14 +32,21 @@ use crate::transport::PublishError;
 /// So many messages may wait for their confirm: a broker on this side of a network is busy with a thousand or two.
 pub(super) const MAX_OUTSTANDING: usize = 2000;
 
-/// An exchange that was refused is published to one message at a time for so long.
-const CAREFUL_FOR: Duration = Duration::from_secs(10);
+/// An exchange that was refused is published to one message at a time for so long. Whoever repeats a refused message sooner disturbs no
+/// other exchange's; later, all that are under way lose their channel over it.
+pub const CAREFUL_FOR: Duration = Duration::from_secs(30);
 
 /// A confirm that takes longer, while the broker does not say that it blocks, will never come.
 const LATEST_CONFIRM: Duration = Duration::from_secs(60);
 
 /// Channels closed by the broker after which the connection is replaced: amqprs uses no number twice and has 2,047.
 const WORN_AFTER: u32 = 1000;
+
+/// The same though messages are under way, whose callers then repeat them: without a number for its next channel amqprs panics.
+const WORN_OUT: u32 = 1900;
+
+/// Why it is replaced then.
+const WORN: &str = "too many of its channels were closed";
 
 /// Messages taken one after the other before confirms are looked at again.
 const BURST: usize = 64;
@@ -55,6 +66,7 @@ pub(super) struct Publisher {
     pub keeper: mpsc::Sender<Command>,
     /// Exchanges that were refused, and when.
     pub refused: HashMap<String, Instant>,
+    pub nacks: Nacks,
 }
 
 /// A connection with its channels.
@@ -62,7 +74,7 @@ struct Serving {
     wire: Wire,
     main: Lane,
     careful: Option<Lane>,
-    /// To be published one at a time.
+    /// To be published one at a time; the messages of one group in their order.
     waiting: VecDeque<Job>,
     closed_channels: u32,
 }
@@ -87,7 +99,7 @@ impl Publisher {
                         .increment(1);
                     last.clear();
                     let reason = self.serve(&mut serving, &mut jobs).await;
-                    serving.fail(&reason);
+                    serving.fail(&reason, &mut self.nacks);
                     self.health.set(Part::Blocked, None);
                     if closing.is_cancelled() {
                         serving.wire.close().await;
@@ -136,6 +148,10 @@ impl Publisher {
         let mut tick = tokio::time::interval(TICK);
         let closing = self.closing.clone();
         loop {
+            if serving.closed_channels > WORN_OUT {
+                serving.wire.link.cut(WORN);
+                return WORN.to_owned();
+            }
             if let Err(lost) = self.feed(serving).await {
                 return reason(lost);
             }
@@ -153,8 +169,8 @@ impl Publisher {
                     self.health.set(Part::Blocked, why);
                 }
                 confirm = serving.main.confirm() => match confirm {
-                    Some(confirm) => serving.main.settle_with_all_that_wait(confirm),
-                    None => if let Err(lost) = serving.replace_main().await { return reason(lost) },
+                    Some(confirm) => serving.main.settle_with_all_that_wait(confirm, &mut self.nacks),
+                    None => if let Err(lost) = serving.replace_main(&mut self.nacks).await { return reason(lost) },
                 },
                 confirm = confirm_of(&mut serving.careful) => match confirm {
                     Some(confirm) => self.settle_careful(serving, confirm),
@@ -175,7 +191,7 @@ impl Publisher {
             while !serving.main.is_empty()
                 && let Some(confirm) = serving.main.confirm().await
             {
-                serving.main.settle(confirm);
+                serving.main.settle(confirm, &mut self.nacks);
             }
         };
         let _ = tokio::time::timeout(DRAIN_DEADLINE, drain).await;
@@ -185,7 +201,8 @@ impl Publisher {
     async fn take(&mut self, serving: &mut Serving, job: Job) {
         let careful =
             self.refused.get(&job.message.exchange).is_some_and(|since| since.elapsed() < CAREFUL_FOR);
-        if careful {
+        if careful || job.follows_one_alone() {
+            job.goes_alone();
             serving.waiting.push_back(job);
         } else {
             serving.main.publish(job).await;
@@ -194,23 +211,27 @@ impl Publisher {
 
     /// Publishes the next message that has to go alone, if none is under way.
     async fn feed(&mut self, serving: &mut Serving) -> Result<(), RpcError> {
-        if serving.waiting.is_empty() || serving.careful.as_ref().is_some_and(|lane| !lane.is_empty()) {
-            return Ok(());
-        }
-        if serving.careful.is_none() {
-            serving.careful = Some(Lane::open(&serving.wire).await?);
-        }
-        if let Some(lane) = serving.careful.as_mut()
-            && let Some(job) = serving.waiting.pop_front()
+        // What is dropped or answered at once leaves the lane empty.
+        while serving.careful.as_ref().is_none_or(Lane::is_empty)
+            && let Some(next) = serving.waiting.front()
+            // Those of its group that set out before are heard of first: they may have to go out again, before it.
+            && !serving.main.carries_group_of(next)
         {
-            lane.publish(job).await;
+            if serving.careful.is_none() {
+                serving.careful = Some(Lane::open(&serving.wire).await?);
+            }
+            if let Some(lane) = serving.careful.as_mut()
+                && let Some(job) = serving.waiting.pop_front()
+            {
+                lane.publish(job).await;
+            }
         }
         Ok(())
     }
 
     fn settle_careful(&mut self, serving: &mut Serving, confirm: super::lane::Confirm) {
         if let Some(lane) = serving.careful.as_mut() {
-            lane.settle(confirm);
+            lane.settle(confirm, &mut self.nacks);
         }
         if serving.waiting.is_empty() {
             self.refused.retain(|_, since| since.elapsed() < CAREFUL_FOR);
@@ -222,7 +243,7 @@ impl Publisher {
         serving.closed_channels += 1;
         let Some(mut lane) = serving.careful.take() else { return };
         let refusal = lane.refusal();
-        for job in lane.take_pending() {
+        for job in lane.take_pending(&mut self.nacks) {
             let Some(refusal) = &refusal else {
                 job.answer(Err(PublishError::Unavailable(serving.wire.link.reason())));
                 continue;
@@ -254,7 +275,7 @@ impl Publisher {
         let stale = if !blocked && oldest.is_some_and(|since| since.elapsed() > LATEST_CONFIRM) {
             format!("no confirm within {LATEST_CONFIRM:?}")
         } else if serving.closed_channels > WORN_AFTER && oldest.is_none() {
-            "too many of its channels were closed".to_owned()
+            WORN.to_owned()
         } else {
             return None;
         };
@@ -265,19 +286,23 @@ impl Publisher {
 
 impl Serving {
     /// The broker closed the main channel over one of the messages under way.
-    async fn replace_main(&mut self) -> Result<(), RpcError> {
+    async fn replace_main(&mut self, nacks: &mut Nacks) -> Result<(), RpcError> {
         self.closed_channels += 1;
         let lane = Lane::open(&self.wire).await?;
         let mut closed = std::mem::replace(&mut self.main, lane);
-        self.waiting.extend(closed.take_pending());
+        // Before those that wait already: of one group they came earlier.
+        for job in closed.take_pending(nacks).into_iter().rev() {
+            job.goes_alone();
+            self.waiting.push_front(job);
+        }
         Ok(())
     }
 
     /// Tells everybody whose message is not confirmed.
-    fn fail(&mut self, reason: &str) {
+    fn fail(&mut self, reason: &str, nacks: &mut Nacks) {
         let jobs = std::mem::take(&mut self.waiting).into_iter();
-        let careful = self.careful.take().map(|mut lane| lane.take_pending()).unwrap_or_default();
-        for job in jobs.chain(careful).chain(self.main.take_pending()) {
+        let careful = self.careful.take().map(|mut lane| lane.take_pending(nacks)).unwrap_or_default();
+        for job in jobs.chain(careful).chain(self.main.take_pending(nacks)) {
             job.answer(Err(PublishError::Unavailable(reason.to_owned())));
         }
     }

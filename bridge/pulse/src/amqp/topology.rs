@@ -14,7 +14,7 @@ use amqprs::channel::{
 use amqprs::error::Error;
 use amqprs::{FieldTable, FieldValue};
 
-use super::wire::{Chan, RpcError, Silent, Wire};
+use super::wire::{Chan, Refusal, RpcError, Silent, Wire};
 use crate::transport::{Binding, QueueKind, QueueSpec};
 
 /// Requests under way at once, each on its channel. More hardly hasten a broker.
@@ -67,6 +67,21 @@ impl Topology {
             |chan| async move { chan.channel.exchange_declare(arguments).await },
         )
         .await
+    }
+
+    /// Whether there is such an exchange. Asking for one that there is not costs a refusal.
+    pub async fn exchange_stands(&self, name: &str) -> Result<bool, RpcError> {
+        let arguments = ExchangeDeclareArguments::new(name, "topic").passive(true).finish();
+        let looked = self
+            .request("asking for an exchange", |chan| async move {
+                chan.channel.exchange_declare(arguments).await
+            })
+            .await;
+        match looked {
+            Ok(()) => Ok(true),
+            Err(RpcError::Refused(refusal)) if refusal.code == Refusal::NOT_FOUND => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Declares the queue without its bindings.

@@ -177,6 +177,10 @@ impl Broker {
                 self.publish(message, mandatory, reply, healthy)
             }
             Command::DeclareExchange { name, reply } => self.declare_exchange(name, reply, healthy),
+            Command::ExchangeStands { name, reply } => {
+                self.exchange_stands(&name, reply);
+                Ok(())
+            }
             Command::DeclareQueue { spec, reply } => self.declare_queue(spec, reply, healthy),
             Command::DeleteQueue { name, reply } => self.delete_queue(&name, reply, healthy),
             Command::Consume { queue, prefetch, pump, stop, reply } => {

@@ -21,6 +21,10 @@ pub(super) enum Command {
         name: String,
         reply: oneshot::Sender<Result<(), TopologyError>>,
     },
+    ExchangeStands {
+        name: String,
+        reply: oneshot::Sender<Result<bool, TopologyError>>,
+    },
     DeclareQueue {
         spec: QueueSpec,
         reply: oneshot::Sender<Result<Vec<BindingHealth>, TopologyError>>,

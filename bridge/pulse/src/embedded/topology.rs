@@ -50,6 +50,11 @@ impl Broker {
         Ok(())
     }
 
+    pub fn exchange_stands(&mut self, name: &str, reply: Reply<bool>) {
+        let stands = self.routes.has_exchange(name);
+        self.answer(reply, Ok(stands));
+    }
+
     pub fn declare_queue(
         &mut self,
         spec: QueueSpec,

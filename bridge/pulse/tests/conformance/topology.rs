@@ -5,6 +5,14 @@ use pulse::{Binding, Event, TopologyError};
 
 use crate::bench::{Bench, DEADLINE, consume, declare, event, next};
 
+pub async fn exchange_stands(bench: Bench) {
+    let transport = bench.open().await;
+    assert!(!transport.exchange_stands(&bench.exchange()).await.unwrap());
+    transport.declare_exchange(&bench.exchange()).await.unwrap();
+    assert!(transport.exchange_stands(&bench.exchange()).await.unwrap());
+    transport.close().await;
+}
+
 pub async fn bindings_changed(bench: Bench) {
     let transport = bench.open().await;
     transport.declare_exchange(&bench.exchange()).await.unwrap();

@@ -187,3 +187,40 @@ pub async fn queue_with_other_arguments(rabbit: Arc<Rabbit>) {
     until(&mut deliveries, "after").await;
     tokio::time::timeout(Duration::from_secs(20), transport.close()).await.unwrap();
 }
+
+/// What is published together keeps its order also where a neighbour's refused message costs all of them their channel.
+pub async fn group_beside_refusals(rabbit: Arc<Rabbit>) {
+    const MANY: usize = 2000;
+    let transport = connect(&rabbit.url("/"));
+    let mut deliveries = stand(&*transport, "group", 1000).await;
+    let mut refused = 0;
+    for round in 0..3 {
+        let group = (0..MANY).map(|n| message("group", &n.to_string())).collect();
+        let together = tokio::spawn({
+            let transport = transport.clone();
+            async move { transport.publish_all(group, true).await }
+        });
+        for n in 0..10 {
+            // Each time another exchange: one that is known to be missing costs nobody a channel.
+            let missing = message(&format!("missing/{round}/{n}"), "k");
+            let answer = transport.publish(&missing, false).await;
+            assert!(matches!(answer, Err(PublishError::Refused(_))), "{answer:?}");
+            refused += usize::from(!together.is_finished());
+        }
+        let answers = together.await.unwrap();
+        assert!(answers.iter().all(|answer| matches!(answer, Ok(published) if published.routed)));
+        let mut seen = 0;
+        while seen < MANY {
+            let delivery = next(&mut deliveries).await;
+            let number: usize = delivery.message.routing_key.parse().unwrap();
+            // Some come twice, and none before an earlier one has come.
+            assert!(number <= seen, "{number} overtook {seen}");
+            seen = seen.max(number + 1);
+            delivery.ack();
+        }
+        publish(&*transport, "group", "end").await;
+        until(&mut deliveries, "end").await;
+    }
+    assert!(refused > 0, "the refusals came too late");
+    transport.close().await;
+}

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use harness::{Proxy, Rabbit, RawMessage, RawPublisher};
-use pulse::{Binding, Event, PublishError};
+use pulse::amqp::{Amqp, AmqpConfig};
+use pulse::{Binding, Event, PublishError, QueueKind, QueueSpec, Transport};
 
 use crate::bench::*;
 
@@ -225,3 +226,49 @@ pub async fn channel_closed_by_the_broker(rabbit: &Rabbit) {
     transport.close().await;
     rabbit.ctl(&["eval", &timeouts("1800000", "60000")]).await.unwrap();
 }
+
+/// Somebody's queue is bound to all of the exchange, is full and rejects what it has no room for: RabbitMQ nacks each message,
+/// although our queue takes it.
+pub async fn a_full_queue_beside_ours(rabbit: Arc<Rabbit>) {
+    const PATIENCE: Duration = Duration::from_millis(1500);
+    let url = rabbit.url("/");
+    let config = AmqpConfig {
+        url: &url,
+        ca_file: None,
+        name: "recovery test",
+        publish_timeout: Duration::from_secs(10),
+    };
+    let transport: Arc<dyn Transport> = Arc::new(Amqp::connect_with(config, PATIENCE).unwrap());
+    let mut deliveries = stand(&*transport, "full", 10).await;
+    rabbit
+        .ctl(&["set_policy", "full", "^test/full/foreign$", REJECTS, "--apply-to", "queues"])
+        .await
+        .unwrap();
+    let foreign = QueueSpec { kind: QueueKind::Classic, ..spec("full", "foreign", &["#"]) };
+    declare(&*transport, foreign).await;
+    publish(&*transport, "full", "fills it").await;
+    until(&mut deliveries, "fills it").await;
+
+    let begun = Instant::now();
+    let nacked = transport.publish(&message("full", "first"), true).await;
+    assert!(
+        matches!(&nacked, Err(PublishError::Unavailable(why)) if why.contains("test/full") && why.contains("queue")),
+        "{nacked:?}"
+    );
+    until(&mut deliveries, "first").await;
+    publish(&*transport, "full", "again").await;
+    assert!(begun.elapsed() >= PATIENCE, "too soon");
+    until(&mut deliveries, "again").await;
+    // From now on they count as published, also together.
+    let messages = (0..50).map(|n| message("full", &format!("group.{n}"))).collect();
+    let answers = transport.publish_all(messages, true).await;
+    assert!(answers.iter().all(|answer| matches!(answer, Ok(published) if published.routed)), "{answers:?}");
+    for n in 0..50 {
+        until(&mut deliveries, &format!("group.{n}")).await;
+    }
+    transport.delete_queue("test/full/foreign").await.unwrap();
+    transport.close().await;
+}
+
+/// A policy for queues that take one message and reject the next.
+const REJECTS: &str = r#"{"max-length": 1, "overflow": "reject-publish"}"#;

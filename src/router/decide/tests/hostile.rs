@@ -137,3 +137,19 @@ fn looking_for_items_in_lists_again_and_again_ends() {
         assert!(started.elapsed() < Duration::from_secs(5), "{template}: {}", decision.reason());
     }
 }
+
+#[test]
+fn a_schema_that_means_harm_is_refused_with_its_hook() {
+    let next =
+        |level: usize| json!({ "allOf": vec![json!({ "$ref": format!("#/definitions/d{level}") }); 20] });
+    let mut schema = next(1);
+    for level in 1..8 {
+        schema["definitions"][format!("d{level}")] = next(level + 1);
+    }
+    schema["definitions"]["d8"] = json!({ "type": "object" });
+    let hook = hook(|hook| hook["triggerSchema"] = schema.clone());
+    let started = Instant::now();
+    let problems = Rules::compile(&hook, &Limits::default()).err().expect("it is refused");
+    assert_eq!(problems[0].path, "triggerSchema", "{problems:?}");
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+}

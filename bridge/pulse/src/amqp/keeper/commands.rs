@@ -17,6 +17,11 @@ pub(in crate::amqp) enum Command {
         name: String,
         reply: Reply<()>,
     },
+    /// Whether there is such an exchange.
+    ExchangeStands {
+        name: String,
+        reply: Reply<bool>,
+    },
     /// A publish met no such exchange: if it is one of ours it has to be declared again.
     ExchangeMissing {
         name: String,
@@ -50,7 +55,10 @@ impl Command {
     fn queue(&self) -> Option<&Arc<str>> {
         match self {
             // Asking changes nothing, so it need not wait for anything.
-            Self::DeclareExchange { .. } | Self::ExchangeMissing { .. } | Self::Waiting { .. } => None,
+            Self::DeclareExchange { .. }
+            | Self::ExchangeStands { .. }
+            | Self::ExchangeMissing { .. }
+            | Self::Waiting { .. } => None,
             Self::DeclareQueue { spec, .. } => Some(&spec.name),
             Self::DeleteQueue { name, .. } => Some(name),
             Self::Consume { queue, .. } | Self::Cancel { queue, .. } => Some(queue),
@@ -74,6 +82,7 @@ impl Keeper {
                 self.exchanges.insert(name);
                 let _ = reply.send(Err(unavailable));
             }
+            Command::ExchangeStands { reply, .. } => drop(reply.send(Err(unavailable))),
             Command::Waiting { reply, .. } => drop(reply.send(Err(unavailable))),
             // All exchanges are declared when there is a connection.
             Command::ExchangeMissing { .. } => {}
@@ -128,6 +137,10 @@ impl Keeper {
                 declare_exchange(name, None, session, tasks);
             }
             Command::ExchangeMissing { .. } => {}
+            Command::ExchangeStands { name, reply } => {
+                let session = session.clone();
+                tokio::spawn(async move { drop(reply.send(exchange_stands(&session, &name).await)) });
+            }
             Command::Waiting { queue, reply } if self.stands(&queue) => {
                 let session = session.clone();
                 // Beside the rounds, whose number is bounded: whoever asks bounds how often.
@@ -189,15 +202,21 @@ fn declare_exchange(
     });
 }
 
+async fn exchange_stands(session: &Session, name: &str) -> Result<bool, TopologyError> {
+    let topology = session.topology().await.map_err(not_told)?;
+    topology.exchange_stands(name).await.map_err(not_told)
+}
+
 async fn waiting(session: &Session, queue: &str) -> Result<u64, TopologyError> {
-    let asked = match session.topology().await {
-        Ok(topology) => topology.waiting(queue).await,
-        Err(error) => Err(error),
-    };
-    asked.map_err(|error| match error {
+    let topology = session.topology().await.map_err(not_told)?;
+    topology.waiting(queue).await.map_err(not_told)
+}
+
+fn not_told(error: RpcError) -> TopologyError {
+    match error {
         RpcError::Refused(refusal) => TopologyError::Refused(refusal.text),
         RpcError::Lost(reason) => TopologyError::Unavailable(reason),
-    })
+    }
 }
 
 fn undeclared(queue: &str) -> TopologyError {

@@ -25,6 +25,7 @@ pub mod source;
 pub mod spool;
 pub mod status;
 pub mod trial;
+mod unbroken;
 mod webhook;
 pub mod window;
 

@@ -31,6 +31,7 @@ use crate::refusal::Refusal;
 use crate::signature::{Proof, SignatureError};
 use crate::source::Source;
 use crate::status::Delivery;
+use crate::unbroken::Unbroken;
 
 /// Header of an answer that was given before.
 const REPEATED: HeaderName = HeaderName::from_static("x-pulsehook-repeated");
@@ -145,10 +146,8 @@ async fn handle(
         Reading::Event(event) => {
             let held = Held { _slot: slot, _share: share, _permit: permit };
             let accepting = accept(Arc::clone(shared), source, *event, begun, held);
-            let answered = shared.accepting.spawn(accepting).await;
-            // A panic, which is a defect and has told so, or the process is ending.
-            let failed = |_| Err(Refusal::unavailable("the bridge failed over this event", ""));
-            answered.unwrap_or_else(failed).map(|answered| Handled::Event(Box::new(answered)))
+            let answered = Unbroken::new(accepting, &shared.accepting).await?;
+            Ok(Handled::Event(Box::new(answered)))
         }
     }
 }
@@ -160,7 +159,7 @@ struct Held {
     _permit: OwnedSemaphorePermit,
 }
 
-/// Makes the event safe, and records what that took. On a task of its own: a sender that goes away meanwhile ends the request and not
+/// Makes the event safe, and records what that took. To be [`Unbroken`]: a sender that goes away meanwhile ends the request and not
 /// this, or its next attempt would find half of it done.
 async fn accept(
     shared: Arc<Shared>,

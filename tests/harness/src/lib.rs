@@ -2,6 +2,7 @@
 //! request, waiting under a deadline.
 
 pub mod http;
+mod ports;
 pub mod process;
 pub mod proxy;
 pub mod rabbit;
@@ -9,7 +10,8 @@ pub mod raw;
 pub mod wait;
 
 pub use http::Http;
-pub use process::{Process, free_port};
+pub use ports::free_port;
+pub use process::Process;
 pub use proxy::Proxy;
 pub use rabbit::Rabbit;
 pub use raw::{RawMessage, RawPublisher};

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{BufRead as _, BufReader};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -18,23 +18,6 @@ const STOP_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Lines of output that are kept for the message of a failed test.
 const KEPT_LINES: usize = 2_000;
-
-/// Ports are taken from here on: below those of brokers, and below the range from which the system gives out ports, or a connection of
-/// anybody's could have one of them when a process starts (again).
-const FIRST_PORT: u16 = 5_000;
-const PORTS: u16 = 6_000;
-
-/// A free port of the loopback interface.
-pub fn free_port() -> anyhow::Result<u16> {
-    for _ in 0..100 {
-        // What the system gives out next is as good as random.
-        let port = FIRST_PORT + TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port() % PORTS;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return Ok(port);
-        }
-    }
-    bail!("no free port")
-}
 
 /// A program, how it is started, and its running process if there is one. Killed on drop.
 pub struct Process {

@@ -6,7 +6,7 @@
 
 mod tls;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -16,6 +16,8 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::ports::{DISTRIBUTION_OFFSET, free_broker_port};
+
 /// The scripts of the distribution's package `rabbitmq-server`.
 const BIN: &str = "/usr/lib/rabbitmq/bin";
 
@@ -24,11 +26,6 @@ const START_DEADLINE: Duration = Duration::from_secs(90);
 
 /// A node that does not stop on request in this time is killed.
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
-
-/// AMQP ports are taken from here on, and Erlang's distribution ports as many above: both below the range from which the
-/// system gives out ports, or a connection of anybody's could have one of them when a node starts again.
-const FIRST_PORT: u16 = 11_000;
-const DISTRIBUTION_OFFSET: u16 = 10_000;
 
 /// Waits for the end of the process or of the node, whichever is first.
 const WATCH: &str = r#"
@@ -69,8 +66,8 @@ impl Rabbit {
         for name in ["home", "mnesia", "log", "schema"] {
             std::fs::create_dir(folder.path().join(name))?;
         }
-        let port = free_ports()?;
-        let tls_port = tls.then(free_ports).transpose()?;
+        let port = free_broker_port()?;
+        let tls_port = tls.then(free_broker_port).transpose()?;
         let mut conf = String::from("loopback_users = none\nlog.file.level = warning\n");
         if let Some(tls_port) = tls_port {
             conf.push_str(&tls::configure(folder.path(), tls_port)?);
@@ -279,19 +276,6 @@ impl Drop for Rabbit {
             let _ = child.wait();
         }
     }
-}
-
-/// A port that is free now, as is its distribution port.
-fn free_ports() -> anyhow::Result<u16> {
-    for _ in 0..100 {
-        let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
-        let port = FIRST_PORT + port % DISTRIBUTION_OFFSET;
-        let free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
-        if free(port) && free(port + DISTRIBUTION_OFFSET) {
-            return Ok(port);
-        }
-    }
-    bail!("no free ports")
 }
 
 fn encode(vhost: &str) -> String {

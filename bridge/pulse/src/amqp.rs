@@ -9,6 +9,7 @@ mod backoff;
 mod consumer;
 mod consumers;
 mod convert;
+mod encode;
 mod entry;
 mod health;
 mod keeper;

@@ -1,58 +1,9 @@
-//! Messages between our form and that of amqprs.
+//! Delivered messages, from the form of amqprs to ours.
 
-use amqprs::{BasicProperties, DELIVERY_MODE_PERSISTENT, Deliver, FieldArray, FieldTable, FieldValue};
+use amqprs::{BasicProperties, Deliver, FieldTable, FieldValue};
 use serde_json::{Map, Number, Value};
 
 use crate::{Headers, Message, Properties};
-
-/// Properties for publishing: always persistent. Everything was checked by [`Message::check`]; what amqprs cannot take all the
-/// same is an error.
-pub(super) fn to_amqp(properties: &Properties, message_id: Option<&str>) -> Result<BasicProperties, String> {
-    let headers = if properties.headers.is_empty() { None } else { Some(table(properties.headers.iter())?) };
-    Ok(BasicProperties::new(
-        properties.content_type.clone(),
-        None,
-        headers,
-        Some(DELIVERY_MODE_PERSISTENT),
-        None,
-        None,
-        None,
-        None,
-        message_id.map(str::to_owned),
-        properties.timestamp,
-        None,
-        None,
-        None,
-        None,
-    ))
-}
-
-fn table<'a>(fields: impl Iterator<Item = (&'a String, &'a Value)>) -> Result<FieldTable, String> {
-    let mut table = FieldTable::new();
-    for (name, value) in fields {
-        let key = name.as_str().try_into().map_err(|_| format!("the header name {name:.60}… is too long"))?;
-        table.insert(key, field(value)?);
-    }
-    Ok(table)
-}
-
-fn field(value: &Value) -> Result<FieldValue, String> {
-    let too_long = |_| "a header value is too long".to_owned();
-    Ok(match value {
-        Value::Null => FieldValue::V,
-        Value::Bool(flag) => FieldValue::t(*flag),
-        Value::Number(number) => match number.as_i64() {
-            Some(integer) => FieldValue::l(integer),
-            None => FieldValue::d(number.as_f64().unwrap_or_default()),
-        },
-        Value::String(text) => FieldValue::S(text.as_str().try_into().map_err(too_long)?),
-        Value::Array(values) => {
-            let values = values.iter().map(field).collect::<Result<Vec<_>, _>>()?;
-            FieldValue::A(FieldArray::try_from(values).map_err(too_long)?)
-        }
-        Value::Object(fields) => FieldValue::F(table(fields.iter())?),
-    })
-}
 
 /// A delivered message.
 pub(super) fn from_amqp(deliver: &Deliver, properties: &BasicProperties, content: Vec<u8>) -> Message {
@@ -109,7 +60,7 @@ fn scaled(parts: &Value) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use amqprs::{ByteArray, DecimalValue};
+    use amqprs::{ByteArray, DecimalValue, FieldArray};
 
     #[test]
     fn every_type_becomes_json() {

@@ -4,16 +4,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use amqprs::channel::{BasicPublishArguments, ConfirmSelectArguments};
+use amqprs::channel::ConfirmSelectArguments;
 use amqprs::{BasicProperties, Return};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
-use super::convert;
+use super::encode;
+use super::link::Post;
 use super::nacks::Nacks;
 use super::numbered::Numbered;
 use super::wire::{Chan, Listener, Refusal, RpcError, Wire};
 use crate::Message;
 use crate::transport::{PublishError, Published};
+
+/// Messages are not gathered beyond so many bytes.
+const GATHERED: usize = 256 << 10;
 
 /// A message on its way, and who waits for it.
 pub(super) struct Job {
@@ -135,6 +139,10 @@ struct Pending {
 /// A confirming channel.
 pub(super) struct Lane {
     chan: Chan,
+    post: Post,
+    frame_max: usize,
+    /// Frames that have not set out yet.
+    gathered: Vec<u8>,
     confirms: mpsc::UnboundedReceiver<Confirm>,
     pending: Numbered<Pending>,
 }
@@ -146,7 +154,14 @@ impl Lane {
         let chan = wire.channel(Forward(sender)).await?;
         let select = chan.channel.confirm_select(ConfirmSelectArguments::default());
         wire.rpc(&chan, "asking for confirms", select).await?;
-        Ok(Self { chan, confirms, pending: Numbered::new() })
+        Ok(Self {
+            post: wire.post(&chan),
+            frame_max: wire.frame_max(),
+            chan,
+            gathered: Vec::new(),
+            confirms,
+            pending: Numbered::new(),
+        })
     }
 
     /// The next confirm. `None`: the channel is closed; see [`refusal`](Self::refusal).
@@ -176,8 +191,8 @@ impl Lane {
         })
     }
 
-    /// Publishes. A message that amqprs cannot take is refused, one whose caller has given up is dropped, and one that
-    /// would overtake another of its group is not published.
+    /// Publishes; the message sets out with others at the next [`send`](Self::send), or before. One that AMQP has no room for is
+    /// refused, one whose caller has given up is dropped, and one that would overtake another of its group is not published.
     pub async fn publish(&mut self, job: Job) {
         if job.is_given_up() {
             return;
@@ -186,23 +201,23 @@ impl Lane {
             let reason = "the broker was away for an earlier message of its group";
             return job.answer(Err(PublishError::Unavailable(reason.into())));
         }
-        let message = &job.message;
-        let properties = match convert::to_amqp(&message.properties, message.properties.message_id.as_deref())
+        let channel = self.chan.channel.channel_id();
+        if let Err(reason) =
+            encode::publish(&job.message, job.mandatory, channel, self.frame_max, &mut self.gathered)
         {
-            Ok(properties) => properties,
-            Err(reason) => return job.answer(Err(PublishError::Refused(reason))),
-        };
-        let arguments = BasicPublishArguments {
-            exchange: message.exchange.clone(),
-            routing_key: message.routing_key.clone(),
-            mandatory: job.mandatory,
-            immediate: false,
-        };
-        let body = message.body.to_vec();
-        // First, as the confirm may come before the call returns.
+            return job.answer(Err(PublishError::Refused(reason)));
+        }
         self.pending.push(Pending { job, since: Instant::now(), returned: false });
-        // An error means that the connection is gone, which ends the lane and answers all that is pending.
-        let _ = self.chan.channel.basic_publish(properties, body, arguments).await;
+        if self.gathered.len() >= GATHERED {
+            self.send().await;
+        }
+    }
+
+    /// Sends what has been published since the last time. If the connection is gone the lane ends, and what is pending is answered then.
+    pub async fn send(&mut self) {
+        if !self.gathered.is_empty() {
+            self.post.send(std::mem::take(&mut self.gathered)).await;
+        }
     }
 
     /// Answers whom the confirm concerns.

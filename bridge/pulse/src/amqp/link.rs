@@ -20,14 +20,15 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::target::Target;
+pub(super) use frames::{BODY, CONTENT_HEADER, FRAME_END, HEADER, METHOD};
 use frames::{Note, Scanner};
 pub(super) use mend::MENDED;
 use outgoing::Outgoing;
@@ -41,6 +42,9 @@ const LOCAL_DEADLINE: Duration = Duration::from_secs(20);
 /// Heartbeats that may be missed before the broker counts as gone.
 const MISSED_HEARTBEATS: u32 = 2;
 
+/// Posted pieces that wait to be written; who posts more waits as for a full socket.
+const POSTED: usize = 4;
+
 /// Bytes taken from a socket at once.
 const BUFFER: usize = 64 << 10;
 
@@ -49,7 +53,27 @@ const BUFFER: usize = 64 << 10;
 pub(super) struct Link {
     /// Where amqprs connects, once.
     pub address: SocketAddr,
+    post: mpsc::Sender<Piece>,
     state: Arc<State>,
+}
+
+/// Whole frames of one channel.
+struct Piece {
+    channel: u16,
+    frames: Bytes,
+}
+
+/// A way to the broker past amqprs, for one channel.
+pub(super) struct Post {
+    channel: u16,
+    sender: mpsc::Sender<Piece>,
+}
+
+impl Post {
+    /// Sends whole frames, all at once. If the connection is gone they go nowhere, which the channel tells.
+    pub async fn send(&self, frames: Vec<u8>) {
+        let _ = self.sender.send(Piece { channel: self.channel, frames: frames.into() }).await;
+    }
 }
 
 #[derive(Default)]
@@ -82,8 +106,13 @@ impl Link {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(local)?;
         let address = listener.local_addr().map_err(local)?;
         let state = Arc::new(State::default());
-        let pump =
-            Pump { state: state.clone(), silence: heartbeat * MISSED_HEARTBEATS, name: name.to_owned() };
+        let (post, posted) = mpsc::channel(POSTED);
+        let pump = Pump {
+            posted,
+            state: state.clone(),
+            silence: heartbeat * MISSED_HEARTBEATS,
+            name: name.to_owned(),
+        };
         match &target.tls {
             None => tokio::spawn(pump.run(listener, stream)),
             Some(tls) => {
@@ -95,7 +124,12 @@ impl Link {
                 tokio::spawn(pump.run(listener, stream))
             }
         };
-        Ok(Self { address, state })
+        Ok(Self { address, post, state })
+    }
+
+    /// A way for whole frames of a channel that amqprs has opened.
+    pub fn post(&self, channel: u16) -> Post {
+        Post { channel, sender: self.post.clone() }
     }
 
     /// Ends the connection at once.
@@ -144,6 +178,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 struct Pump {
+    posted: mpsc::Receiver<Piece>,
     state: Arc<State>,
     silence: Duration,
     name: String,
@@ -169,59 +204,78 @@ impl Pump {
         let _ = client.set_nodelay(true);
         let (from_client, to_client) = client.into_split();
         let (from_broker, to_broker) = tokio::io::split(broker);
+        let Self { posted, state, silence, name } = self;
         tokio::select! {
-            reason = up(from_client, to_broker, &self.name) => reason,
-            reason = self.down(from_broker, to_client) => reason,
-        }
-    }
-
-    /// From the broker to amqprs, frame by frame.
-    async fn down(&self, mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> String {
-        let mut scanner = Scanner::default();
-        let mut received = BytesMut::with_capacity(BUFFER);
-        let mut forward = Vec::new();
-        loop {
-            received.reserve(BUFFER);
-            match timeout(self.silence, from.read_buf(&mut received)).await {
-                Err(_) => return format!("the broker was silent for {:?}", self.silence),
-                Ok(Err(error)) => return format!("the connection broke: {error}"),
-                Ok(Ok(0)) => return "the broker closed the connection".into(),
-                Ok(Ok(_)) => {}
-            }
-            let mut notes = Vec::new();
-            let scanned = scanner.scan(&mut received, &mut forward, &mut notes);
-            for note in notes {
-                match note {
-                    Note::Blocked(reason) => drop(self.state.blocked.send_replace(Some(reason))),
-                    Note::Unblocked => drop(self.state.blocked.send_replace(None)),
-                    Note::Closed(text) => *lock(&self.state.farewell) = Some(text),
-                }
-            }
-            for piece in forward.drain(..) {
-                match timeout(LOCAL_DEADLINE, to.write_all(&piece)).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(_)) => return "the client closed the connection".into(),
-                    Err(_) => return "the client stopped reading".into(),
-                }
-            }
-            if let Err(corrupt) = scanned {
-                return format!("what the broker sends is not AMQP: {corrupt}");
-            }
+            reason = up(from_client, posted, to_broker, &name) => reason,
+            reason = down(&state, silence, from_broker, to_client) => reason,
         }
     }
 }
 
-/// From amqprs to the broker.
-async fn up(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, name: &str) -> String {
+/// From the broker to amqprs, frame by frame.
+async fn down(
+    state: &State,
+    silence: Duration,
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+) -> String {
+    let mut scanner = Scanner::default();
+    let mut received = BytesMut::with_capacity(BUFFER);
+    let mut forward = Vec::new();
+    loop {
+        received.reserve(BUFFER);
+        match timeout(silence, from.read_buf(&mut received)).await {
+            Err(_) => return format!("the broker was silent for {:?}", silence),
+            Ok(Err(error)) => return format!("the connection broke: {error}"),
+            Ok(Ok(0)) => return "the broker closed the connection".into(),
+            Ok(Ok(_)) => {}
+        }
+        let mut notes = Vec::new();
+        let scanned = scanner.scan(&mut received, &mut forward, &mut notes);
+        for note in notes {
+            match note {
+                Note::Blocked(reason) => drop(state.blocked.send_replace(Some(reason))),
+                Note::Unblocked => drop(state.blocked.send_replace(None)),
+                Note::Closed(text) => *lock(&state.farewell) = Some(text),
+            }
+        }
+        for piece in forward.drain(..) {
+            match timeout(LOCAL_DEADLINE, to.write_all(&piece)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return "the client closed the connection".into(),
+                Err(_) => return "the client stopped reading".into(),
+            }
+        }
+        if let Err(corrupt) = scanned {
+            return format!("what the broker sends is not AMQP: {corrupt}");
+        }
+    }
+}
+
+/// From amqprs to the broker, and what is posted past it.
+async fn up(
+    mut from: impl AsyncRead + Unpin,
+    mut posted: mpsc::Receiver<Piece>,
+    mut to: impl AsyncWrite + Unpin,
+    name: &str,
+) -> String {
     let mut received = BytesMut::with_capacity(BUFFER);
     let mut greeted = false;
     let mut outgoing = Outgoing::default();
     let mut forward = Vec::new();
     loop {
         received.reserve(BUFFER);
-        match from.read_buf(&mut received).await {
-            Ok(1..) => {}
-            _ => return "the client closed the connection".into(),
+        tokio::select! {
+            read = from.read_buf(&mut received) => match read {
+                Ok(1..) => {}
+                _ => return "the client closed the connection".into(),
+            },
+            // Not in the middle of a frame.
+            Some(piece) = posted.recv(), if outgoing.is_between_frames() => {
+                if !outgoing.is_closed(piece.channel) {
+                    forward.push(piece.frames);
+                }
+            }
         }
         if !greeted {
             greeted = greeting::complete(&mut received, name);

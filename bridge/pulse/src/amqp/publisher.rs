@@ -182,6 +182,7 @@ impl Publisher {
                         let Ok(job) = jobs.try_recv() else { break };
                         self.take(serving, job).await;
                     }
+                    serving.main.send().await;
                 }
                 _ = tick.tick() => if let Some(stale) = self.look_for_stale(serving) { return stale },
             }
@@ -224,6 +225,7 @@ impl Publisher {
                 && let Some(job) = serving.waiting.pop_front()
             {
                 lane.publish(job).await;
+                lane.send().await;
             }
         }
         Ok(())

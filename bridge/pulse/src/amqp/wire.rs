@@ -11,7 +11,7 @@ use amqprs::{Ack, BasicProperties, Cancel, CloseChannel, Nack, Return};
 use async_trait::async_trait;
 use tokio::time::timeout;
 
-use super::link::Link;
+use super::link::{Link, Post};
 use super::target::Target;
 
 /// Frequent enough to notice a silent broker within seconds, rare enough to cost nothing.
@@ -23,6 +23,9 @@ const OPEN_DEADLINE: Duration = Duration::from_secs(15);
 /// One request and its answer. A broker that is gone is noticed by its silence, long before; one that is busy with ten
 /// thousand queues may take its time, and one that needs longer than this will never answer.
 const RPC_DEADLINE: Duration = Duration::from_secs(60);
+
+/// The largest frame to a broker that has no limit: RabbitMQ's own.
+const UNBOUNDED_FRAME: usize = 128 << 10;
 
 /// An orderly end. Whatever is not done by then is left to the broker.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(5);
@@ -113,6 +116,19 @@ impl Wire {
         };
         link.cut(&reason);
         Err(format!("{}: {reason}", target.describe()))
+    }
+
+    /// The way past amqprs for messages of a channel.
+    pub fn post(&self, chan: &Chan) -> Post {
+        self.link.post(chan.channel.channel_id())
+    }
+
+    /// The largest frame that the broker takes, in bytes.
+    pub fn frame_max(&self) -> usize {
+        match self.connection.frame_max() {
+            0 => UNBOUNDED_FRAME,
+            most => most as usize,
+        }
     }
 
     /// Opens a channel. After an error the connection is cut.

@@ -8,12 +8,12 @@ use super::mend::content_header;
 use super::table::{Verdict, mend_short, mend_text};
 
 /// Type, channel and payload size.
-pub(super) const HEADER: usize = 7;
+pub(in crate::amqp) const HEADER: usize = 7;
 /// Ends every frame.
-pub(super) const FRAME_END: u8 = 0xCE;
-pub(super) const METHOD: u8 = 1;
-const CONTENT_HEADER: u8 = 2;
-const BODY: u8 = 3;
+pub(in crate::amqp) const FRAME_END: u8 = 0xCE;
+pub(in crate::amqp) const METHOD: u8 = 1;
+pub(in crate::amqp) const CONTENT_HEADER: u8 = 2;
+pub(in crate::amqp) const BODY: u8 = 3;
 const HEARTBEAT: u8 = 8;
 
 /// Brokers use 128 KiB; one that announces more than this is none.

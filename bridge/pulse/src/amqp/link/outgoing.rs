@@ -56,6 +56,16 @@ impl Outgoing {
         }
     }
 
+    /// Whether other frames may go out now.
+    pub fn is_between_frames(&self) -> bool {
+        self.left == 0
+    }
+
+    /// Whether the broker has closed the channel, and amqprs has agreed.
+    pub fn is_closed(&self, channel: u16) -> bool {
+        self.closed.contains(&channel)
+    }
+
     /// The size of the frame that begins here and whether it is to be dropped; `None` until enough of it is there.
     fn judge(&mut self, bytes: &[u8]) -> Option<(usize, bool)> {
         let header = bytes.first_chunk::<HEADER>()?;

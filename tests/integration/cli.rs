@@ -110,14 +110,17 @@ async fn somebody_elses_page_is_no_success() {
     assert!(!output.status.success() && told.contains("is that a pulsehook router?"), "{told}");
 }
 
+/// The path of a file with the value in it.
+fn json_file(folder: &std::path::Path, name: &str, value: &Value) -> String {
+    let path = folder.join(name);
+    std::fs::write(&path, value.to_string()).unwrap();
+    path.display().to_string()
+}
+
 #[test]
 fn a_task_that_would_be_refused_is_not_as_expected() {
     let folder = tempfile::tempdir().unwrap();
-    let file = |name: &str, value: &Value| {
-        let path = folder.path().join(name);
-        std::fs::write(&path, value.to_string()).unwrap();
-        path.display().to_string()
-    };
+    let file = |name: &str, value: &Value| json_file(folder.path(), name, value);
     let mut document = hook(&[("exchange/e", "#")]);
     document["hookGroupId"] = json!("a");
     document["hookId"] = json!("b");
@@ -138,11 +141,7 @@ fn a_task_that_would_be_refused_is_not_as_expected() {
 #[test]
 fn null_is_what_to_expect_of_an_event_that_is_not_to_fire() {
     let folder = tempfile::tempdir().unwrap();
-    let file = |name: &str, value: &Value| {
-        let path = folder.path().join(name);
-        std::fs::write(&path, value.to_string()).unwrap();
-        path.display().to_string()
-    };
+    let file = |name: &str, value: &Value| json_file(folder.path(), name, value);
     let mut document = hook(&[("exchange/e", "#")]);
     document["hookGroupId"] = json!("a");
     document["hookId"] = json!("b");

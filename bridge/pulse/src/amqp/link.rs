@@ -9,6 +9,8 @@
 //! broker has closed. Everything else passes untouched. Containing the effects
 //! instead (connections of their own for suspect queues) was the alternative; it would have let one foreign
 //! message disturb a hook for minutes.
+//!
+//! Messages to publish join the bytes here, as whole frames ([`Post`]): amqprs would send each by itself.
 
 mod frames;
 mod greeting;

@@ -63,7 +63,7 @@ mod tests {
         let (done, ended) = oneshot::channel();
         let work = async move {
             tokio::time::sleep(Duration::from_secs(5)).await;
-            drop(done.send(()));
+            done.send(()).unwrap();
         };
         let waiting = tokio::time::timeout(Duration::from_secs(1), Unbroken::new(work, &tracker)).await;
         assert!(waiting.is_err());
@@ -79,7 +79,7 @@ mod tests {
         assert_eq!(Unbroken::new(async { 5 }, &tracker).await, 5);
         assert!(tracker.is_empty());
         let (done, ended) = oneshot::channel();
-        drop(Unbroken::new(async move { drop(done.send(())) }, &tracker));
+        drop(Unbroken::new(async move { done.send(()).unwrap() }, &tracker));
         assert_eq!(ended.await, Ok(()));
     }
 

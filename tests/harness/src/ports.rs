@@ -27,7 +27,7 @@ static HELD: Mutex<Vec<UnixListener>> = Mutex::new(Vec::new());
 
 /// A port of the loopback interface that is nobody else's, for a process.
 pub fn free_port() -> anyhow::Result<u16> {
-    take(PROCESSES, |port| is_free(port))
+    take(PROCESSES, is_free)
 }
 
 /// The same for a broker, whose distribution port is free too.

@@ -300,3 +300,48 @@ async fn up(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{DuplexStream, duplex};
+
+    use super::*;
+
+    const CLOSE_OK: &[u8] = &[0, 20, 0, 41];
+
+    fn frame(channel: u8, payload: &[u8]) -> Vec<u8> {
+        [&[METHOD, 0, channel, 0, 0, 0, payload.len() as u8], payload, &[FRAME_END]].concat()
+    }
+
+    async fn arrives(broker: &mut DuplexStream, wanted: &[u8]) {
+        let mut got = vec![0; wanted.len()];
+        broker.read_exact(&mut got).await.unwrap();
+        assert_eq!(got, wanted);
+    }
+
+    #[tokio::test]
+    async fn what_is_posted_goes_between_the_frames_of_amqprs_and_not_onto_a_closed_channel() {
+        let (mut amqprs, from) = duplex(BUFFER);
+        let (to, mut broker) = duplex(BUFFER);
+        let (sender, posted) = mpsc::channel(POSTED);
+        let post = |channel| Post { channel, sender: sender.clone() };
+        tokio::spawn(async move { up(from, posted, to, "name").await });
+        let (first, second) = (frame(1, b"\0\x14\0\x0a\0"), frame(1, b"\0\x3c\0\x50 of two halves"));
+        amqprs.write_all(&first).await.unwrap();
+        arrives(&mut broker, &first).await;
+
+        let (half, rest) = second.split_at(15);
+        amqprs.write_all(half).await.unwrap();
+        arrives(&mut broker, half).await;
+        post(1).send(b"piece".to_vec()).await;
+        amqprs.write_all(rest).await.unwrap();
+        arrives(&mut broker, &[rest, b"piece"].concat()).await;
+
+        let agreed = frame(2, CLOSE_OK);
+        amqprs.write_all(&agreed).await.unwrap();
+        arrives(&mut broker, &agreed).await;
+        post(2).send(b"to nobody".to_vec()).await;
+        post(1).send(b"to somebody".to_vec()).await;
+        arrives(&mut broker, b"to somebody").await;
+    }
+}

@@ -173,14 +173,20 @@ impl Bridge {
         })
     }
 
-    /// Starts the bridge's tasks, the clock and the spool's way out, and declares its exchanges. With the broker away the exchanges
+    /// Declares the bridge's exchanges and starts its tasks: the clock, and the spool's way out. With the broker away the exchanges
     /// are declared when it is back. The tasks run whatever becomes of the exchanges: those may stand already, made by somebody
     /// who has the right to. So after an error the bridge works as far as it can, and a further call only declares once more.
     ///
     /// # Errors
     /// [`TopologyError::Refused`] if the broker does not let this user have the exchanges.
     pub async fn start(&self) -> Result<(), TopologyError> {
+        // First, or the clock's first tick would find no exchange.
+        let declared = self.declare().await;
         self.start_tasks();
+        declared
+    }
+
+    async fn declare(&self) -> Result<(), TopologyError> {
         let mut exchanges = vec![&self.shared.exchange];
         if self.config.clock.enabled {
             exchanges.push(&self.clock_exchange);

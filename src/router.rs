@@ -1,7 +1,7 @@
 //! The router: consumes one queue per hook, decides, records and submits.
 //!
 //! The life of a message: `intake` gives each hook its turn; `process` decides (on `deciders`), commits what was
-//! decided and only then acknowledges; `submit` takes each fire to its end behind the [`gate`]; `outcome` commits
+//! decided and only then acknowledges; `underway` and `submit` take each fire to its end behind the [`gate`]; `outcome` commits
 //! the end; `events` tells of it. `keeper` keeps queues and bindings in line with the hooks of the [`registry`]; `connection`
 //! follows the broker, `consuming` leaves messages there while the queue service is down. `start` puts all of it together.
 //!
@@ -39,11 +39,12 @@ mod traces;
 pub mod trigger;
 pub mod triggering;
 mod undeliverable;
+mod underway;
 mod waiters;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -153,7 +154,7 @@ struct Inner {
     gate: Arc<Gate>,
     load: load::Load,
     deciders: deciders::Deciders,
-    submitter: submit::Submitter,
+    submitter: underway::Submitter,
     events: events::Events,
     figures: figures::Figures,
     gauges: figures::Gauges,
@@ -327,7 +328,7 @@ impl Inner {
     }
 
     async fn submitter_closed(&self) {
-        while self.submitter.in_flight.load(Ordering::Acquire) > 0 || self.load_in_outcomes() {
+        while self.submitter.in_flight() > 0 || self.load_in_outcomes() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

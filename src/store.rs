@@ -11,6 +11,7 @@ mod ancestor;
 mod audit;
 mod backup;
 mod binding;
+mod by_task;
 mod decision;
 mod epoch;
 mod figures;
@@ -142,6 +143,7 @@ struct Inner {
     path: PathBuf,
     writer: writer::Writer,
     readers: Mutex<Vec<Connection>>,
+    by_task: Arc<by_task::ByTask>,
     /// Held for as long as the store is open: one router per store.
     _lock: File,
 }
@@ -170,13 +172,15 @@ impl Store {
         let mut connection = Connection::open(path).map_err(|error| failed(error.to_string()))?;
         schema::prepare(&mut connection, path)?;
         let sequence = fire::last_ended_seq(&connection)?;
-        let writer = writer::Writer::start(connection, path.display().to_string(), sequence)
+        let by_task = Arc::new(by_task::ByTask::open(&mut connection)?);
+        let writer = writer::Writer::start(connection, path.display().to_string(), sequence, by_task.clone())
             .map_err(|error| failed(error.to_string()))?;
         Ok(Store {
             inner: Arc::new(Inner {
                 path: path.clone(),
                 writer,
                 readers: Mutex::new(Vec::new()),
+                by_task,
                 _lock: lock,
             }),
         })
@@ -219,6 +223,16 @@ impl Store {
         .map_err(|error| StoreError::Sqlite(error.to_string()))?
     }
 
+    /// The same for a job that looks for fires by their tasks.
+    async fn read_by_task<T, F>(&self, job: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection, &by_task::ByTask) -> Result<T, StoreError> + Send + 'static,
+    {
+        let by_task = self.inner.by_task.clone();
+        self.read(move |connection| job(connection, &by_task)).await
+    }
+
     /// Whether a write reaches the disk.
     pub async fn check(&self) -> Result<(), StoreError> {
         self.write(|w| meta::set(w.connection, "checked_at", &crate::router::now_ms().to_string())).await
@@ -248,10 +262,12 @@ impl Store {
     }
 }
 
-/// What a job of [`Store::write`] works on: the connection inside the transaction, and the counter of ended fires.
+/// What a job of [`Store::write`] works on: the connection inside the transaction, the way from task ids to fires, and the counter
+/// of ended fires.
 pub struct Writing<'a> {
     /// The connection, inside the transaction.
     pub connection: &'a Connection,
+    by_task: &'a by_task::ByTask,
     ended_seq: &'a mut i64,
 }
 

@@ -1,7 +1,6 @@
 //! Whether messages are taken from the broker: not while the queue service is down for long.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt as _};
@@ -38,7 +37,7 @@ impl Inner {
                     self.set_consuming(true).await;
                 }
                 tokio::select! {
-                    () = tokio::time::sleep(Duration::from_secs(1)) => self.submitter.tidy(),
+                    () = tokio::time::sleep(Duration::from_secs(1)) => {}
                     changed = state.changed() => if changed.is_err() { return },
                 }
             }
@@ -48,8 +47,7 @@ impl Inner {
 
     /// On trial, with no fire left to try it with: only new messages can tell.
     fn nothing_to_try(&self) -> bool {
-        *self.gate.watch().borrow() == gate::GateState::Trial
-            && self.submitter.in_flight.load(Ordering::Acquire) == 0
+        *self.gate.watch().borrow() == gate::GateState::Trial && self.submitter.in_flight() == 0
     }
 
     async fn set_consuming(self: &Arc<Self>, consuming: bool) {

@@ -15,7 +15,7 @@ use super::gate::Gate;
 use super::identity::TaskIds;
 use super::registry::{LiveHook, Registry};
 use super::scheduler::{self, Scheduler};
-use super::{Inner, Parts, Router, Settings, Taking, deciders, intake, now_ms, submit, trigger};
+use super::{Inner, Parts, Router, Settings, Taking, deciders, intake, now_ms, submit, trigger, underway};
 use crate::store::{HookRow, PendingFire, StoreError};
 use crate::template::Workers;
 
@@ -60,7 +60,7 @@ impl Router {
             gate: Gate::new(parts.router.submissions as usize),
             load: Default::default(),
             deciders: deciders::Deciders::start().map_err(|error| StoreError::Sqlite(error.to_string()))?,
-            submitter: submit::Submitter::new(parts.router.submissions_per_hook as usize, settled),
+            submitter: underway::Submitter::new(parts.router.submissions_per_hook as usize, settled),
             events: Default::default(),
             figures: Default::default(),
             gauges: Default::default(),

@@ -1,21 +1,21 @@
-//! From a recorded fire to its end: submit, repeat with backoff, settle conflicts, render anew what went stale.
+//! From a recorded fire to its end: submit, repeat with backoff, settle conflicts, render anew what went stale. Whose turn it is
+//! says `underway`.
 //!
 //! The task id never changes, and the same stored definition is repeated until the service has said what it thinks of
 //! it. A task is rendered anew only after the service said that there is none by its id.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use tokio::sync::{Semaphore, mpsc};
 
 use super::Inner;
 use super::decide::{Decision, Event};
 use super::events::Origin;
 use super::figures::Attempt;
 use super::registry::{self, LiveHook};
-use super::traces::{self, Place};
+use super::traces;
+use super::underway::Underway;
 use crate::queue::{CreateError, QueryError, same_definition};
 use crate::store::{Ended, FireState, PendingFire};
 
@@ -24,7 +24,7 @@ use crate::store::{Ended, FireState, PendingFire};
 const STALE: i64 = 10 * 60 * 1000;
 
 /// The wait between attempts of one fire grows from the first to the second.
-const FIRST_BACKOFF: Duration = Duration::from_millis(200);
+pub(super) const FIRST_BACKOFF: Duration = Duration::from_millis(200);
 const LAST_BACKOFF: Duration = Duration::from_secs(30);
 
 /// A fire on its way, with its hook as it was when it was recorded (or is now, after a restart).
@@ -47,119 +47,57 @@ pub(super) struct Settled {
     pub origin: Option<Origin>,
 }
 
-/// Fires under way.
-pub(super) struct Submitter {
-    pub settled: mpsc::Sender<Settled>,
-    per_hook: usize,
-    turns: std::sync::Mutex<std::collections::HashMap<i64, Arc<Semaphore>>>,
-    pub in_flight: AtomicUsize,
-}
-
 enum Step {
     End(FireState, Option<String>),
     Again { reason: String, retry_after: Option<Duration> },
     Fresh,
 }
 
-impl Submitter {
-    pub fn new(per_hook: usize, settled: mpsc::Sender<Settled>) -> Self {
-        Self { settled, per_hook, turns: Default::default(), in_flight: AtomicUsize::new(0) }
-    }
-
-    /// The turns of a hook: so many of its fires are submitted at a time, and the rest leave others the way free.
-    fn turns(&self, incarnation: i64) -> Arc<Semaphore> {
-        match self.turns.lock() {
-            Ok(mut turns) => {
-                turns.entry(incarnation).or_insert_with(|| Arc::new(Semaphore::new(self.per_hook))).clone()
-            }
-            Err(_) => Arc::new(Semaphore::new(self.per_hook)),
-        }
-    }
-
-    /// Forgets the turns of hooks that have none under way.
-    pub fn tidy(&self) {
-        if let Ok(mut turns) = self.turns.lock() {
-            turns.retain(|_, turns| Arc::strong_count(turns) > 1);
-        }
-    }
-}
-
 impl Inner {
-    /// Starts a submission; its end arrives at [`Submitter::settled`].
-    pub(super) fn submit(self: &Arc<Self>, submission: Submission) {
-        let inner = self.clone();
-        self.submitter.in_flight.fetch_add(1, Ordering::Relaxed);
-        self.watch(async move {
-            let stopping = inner.stop.clone();
-            tokio::select! {
-                biased;
-                () = inner.clone().settle(submission) => {}
-                // What is not settled is pending in the store, and goes on at the next start.
-                () = stopping.cancelled() => {}
-            }
-            inner.submitter.in_flight.fetch_sub(1, Ordering::Relaxed);
-        });
-    }
-
-    /// The same for a fire that is not counted as under way yet.
-    pub(super) fn take_up(self: &Arc<Self>, submission: Submission) {
-        self.load.reserve(&submission.hook, 1);
-        self.load.bytes.fetch_add(submission.fire.task.len(), Ordering::AcqRel);
-        self.submit(submission);
-    }
-
-    async fn settle(self: Arc<Self>, mut submission: Submission) {
-        let turns = self.submitter.turns(submission.fire.incarnation);
-        let begun = Instant::now();
+    /// Submits a fire until there is an end of it, or puts it aside to be tried again.
+    pub(super) async fn settle(self: &Arc<Self>, mut fire: Box<Underway>) {
         let tracing = &self.config.tracing;
-        let place = Place::new(tracing, submission.fire.trace, &submission.fire.task_id);
-        let fired_at = submission.fire.rendered_at;
-        let mut attempts: u32 = 0;
-        let mut backoff = FIRST_BACKOFF;
-        let bytes = submission.fire.task.len();
         let (state, error) = loop {
-            let Ok(_turn) = turns.acquire().await else { return };
             let Some(permit) = self.gate.enter().await else { return };
-            let step = self.attempt(&mut submission, &mut attempts, place).await;
+            let step = self.attempt(&mut fire).await;
             drop(permit);
-            drop(_turn);
             match step {
                 Step::End(state, error) => break (state, error),
                 Step::Fresh => {}
                 Step::Again { reason, retry_after } => {
                     // A service that asks for no wait at all gets the usual one.
-                    let wait = super::jitter(backoff).max(retry_after.unwrap_or_default());
-                    backoff = (backoff * 2).min(LAST_BACKOFF);
-                    tracing::debug!(hook = %submission.hook.name, task_id = submission.fire.task_id, attempts, %reason, "will try again");
-                    tokio::select! {
-                        () = tokio::time::sleep(wait) => {}
-                        () = self.gate.reopened() => {}
-                    }
+                    let wait = super::jitter(fire.backoff).max(retry_after.unwrap_or_default());
+                    fire.backoff = (fire.backoff * 2).min(LAST_BACKOFF);
+                    tracing::debug!(hook = %fire.submission.hook.name, task_id = fire.submission.fire.task_id, attempts = fire.attempts, %reason, "will try again");
+                    return self.watch(self.clone().submit_later(fire, wait));
                 }
             }
         };
-        self.figures.settled(begun.elapsed());
-        place.ended(tracing, fired_at, || traces::about(&submission), error.clone());
-        let ended = Ended { id: submission.fire.id, state, attempts, ended_at: super::now_ms(), error };
-        let task_id = std::mem::take(&mut submission.fire.task_id);
-        let message_id = submission.fire.message_id.take();
+        self.figures.settled(fire.begun.elapsed());
+        fire.place.ended(tracing, fire.fired_at, || traces::about(&fire.submission), error.clone());
+        let submission = &mut fire.submission;
+        let ended = Ended {
+            id: submission.fire.id,
+            state,
+            attempts: fire.attempts,
+            ended_at: super::now_ms(),
+            error,
+        };
+        let settled = Settled {
+            hook: submission.hook.clone(),
+            task_id: std::mem::take(&mut submission.fire.task_id),
+            message_id: submission.fire.message_id.take(),
+            ended,
+            bytes: fire.bytes,
+            origin: submission.origin.take(),
+        };
         // The receiver lives as long as the router; without it the fire stays pending in the store.
-        let _ = self
-            .submitter
-            .settled
-            .send(Settled {
-                hook: submission.hook,
-                task_id,
-                message_id,
-                ended,
-                bytes,
-                origin: submission.origin,
-            })
-            .await;
+        let _ = self.submitter.settled.send(settled).await;
     }
 
     /// One try. What is seldom needed is boxed, which keeps the task of a fire small.
-    async fn attempt(&self, submission: &mut Submission, attempts: &mut u32, place: Place) -> Step {
+    async fn attempt(&self, underway: &mut Underway) -> Step {
+        let Underway { submission, attempts, place, .. } = underway;
         let deleted = submission.hook.is_deleted();
         if deleted && *attempts == 0 && !submission.recovered {
             return Step::End(FireState::Cancelled, Some(HOOK_DELETED.to_owned()));

@@ -1,6 +1,8 @@
 //! What came of what: the line of fires, each on a task of the one before, back from a task.
 
-use rusqlite::params;
+use std::collections::BTreeSet;
+
+use rusqlite::OptionalExtension;
 
 use super::{Store, StoreError};
 
@@ -19,20 +21,29 @@ impl Store {
     /// The fire that made a task, the one on whose task that fired, and so on, nearest first, up to a distance. Empty for a task
     /// that no fire made.
     pub async fn ancestors(&self, task_id: String, furthest: u32) -> Result<Vec<Ancestor>, StoreError> {
-        self.read(move |c| {
-            let mut statement = c.prepare_cached(
-                "WITH RECURSIVE line (task_id, distance) AS (
-                   VALUES (?1, 0)
-                   UNION
-                   SELECT fire.cause, line.distance + 1 FROM line JOIN fire ON fire.task_id = line.task_id
-                   WHERE fire.cause IS NOT NULL AND line.distance < ?2)
-                 SELECT fire.incarnation, line.task_id, line.distance
-                 FROM line JOIN fire ON fire.task_id = line.task_id ORDER BY line.distance",
-            )?;
-            let rows = statement.query_map(params![task_id, furthest], |row| {
-                Ok(Ancestor { incarnation: row.get(0)?, task_id: row.get(1)?, distance: row.get(2)? })
-            })?;
-            Ok(rows.collect::<rusqlite::Result<_>>()?)
+        self.read_by_task(move |c, by_task| {
+            let mut cause = c.prepare_cached("SELECT cause FROM fire WHERE id = ?1")?;
+            let mut line = Vec::new();
+            let mut tasks = BTreeSet::from([task_id]);
+            for distance in 0..=furthest {
+                if tasks.is_empty() {
+                    break;
+                }
+                let mut causes = BTreeSet::new();
+                for task_id in tasks {
+                    for (fire, incarnation) in by_task.fires(c, &task_id)? {
+                        causes.extend(
+                            cause
+                                .query_row([fire], |row| row.get::<_, Option<String>>(0))
+                                .optional()?
+                                .flatten(),
+                        );
+                        line.push(Ancestor { incarnation, task_id: task_id.clone(), distance });
+                    }
+                }
+                tasks = causes;
+            }
+            Ok(line)
         })
         .await
     }

@@ -47,9 +47,10 @@ impl Store {
                 if state == FireState::Pending as i64 || (!whole && state == FireState::Dead as i64) {
                     continue;
                 }
-                w.forget_message(id)?;
                 if whole {
-                    w.connection.prepare_cached("DELETE FROM fire WHERE id = ?1")?.execute([id])?;
+                    w.forget_fire(id)?;
+                } else {
+                    w.forget_message(id)?;
                 }
             }
             Ok(step)
@@ -69,8 +70,7 @@ impl Store {
                 .query_map([incarnation, STEP], |row| row.get(0))?
                 .collect::<rusqlite::Result<_>>()?;
             for id in &ids {
-                w.forget_message(*id)?;
-                w.connection.prepare_cached("DELETE FROM fire WHERE id = ?1")?.execute([id])?;
+                w.forget_fire(*id)?;
             }
             let decisions = w
                 .connection
@@ -96,6 +96,15 @@ impl Store {
 }
 
 impl super::Writing<'_> {
+    fn forget_fire(&mut self, fire: i64) -> Result<(), StoreError> {
+        self.forget_message(fire)?;
+        let task_id: String = self
+            .connection
+            .prepare_cached("DELETE FROM fire WHERE id = ?1 RETURNING task_id")?
+            .query_row([fire], |row| row.get(0))?;
+        self.by_task.remove(self.connection, &task_id, fire)
+    }
+
     fn forget_message(&mut self, fire: i64) -> Result<(), StoreError> {
         self.connection.prepare_cached("DELETE FROM message WHERE fire = ?1")?.execute([fire])?;
         self.connection.prepare_cached("DELETE FROM earlier_task WHERE fire = ?1")?.execute([fire])?;

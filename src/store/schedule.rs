@@ -117,12 +117,10 @@ impl Store {
         incarnation: i64,
         task_ids: Vec<String>,
     ) -> Result<HashSet<String>, StoreError> {
-        self.read(move |c| {
-            let mut statement =
-                c.prepare_cached("SELECT 1 FROM fire WHERE task_id = ?1 AND incarnation = ?2")?;
+        self.read_by_task(move |c, by_task| {
             let mut known = HashSet::new();
             for task_id in task_ids {
-                if statement.exists(params![task_id, incarnation])? {
+                if by_task.fire_of(c, incarnation, &task_id)?.is_some() {
                     known.insert(task_id);
                 }
             }

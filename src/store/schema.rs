@@ -7,13 +7,14 @@ use rusqlite::Connection;
 use super::StoreError;
 
 /// One entry per format; the file's `user_version` is the number of entries applied. Entries are never changed.
-const STEPS: &[&str] = &[
+pub(super) const STEPS: &[&str] = &[
     include_str!("schema/1.sql"),
     include_str!("schema/2.sql"),
     include_str!("schema/3.sql"),
     include_str!("schema/4.sql"),
     include_str!("schema/5.sql"),
     include_str!("schema/6.sql"),
+    include_str!("schema/7.sql"),
 ];
 
 /// Pages of page cache, in KiB when negative: 16 MiB keeps the hot ends of all tables.

@@ -1,7 +1,7 @@
 //! The writer thread: takes whatever jobs wait, runs them in one transaction, commits, answers all.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -10,6 +10,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use super::by_task::ByTask;
 use super::{StoreError, Writing};
 
 /// Jobs that share one transaction at most: bounds how long the first of them waits for its commit.
@@ -70,12 +71,17 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Starts the thread. `ended_seq` is the highest sequence number of ended fires so far.
-    pub(super) fn start(connection: Connection, path: String, ended_seq: i64) -> std::io::Result<Self> {
+    pub(super) fn start(
+        connection: Connection,
+        path: String,
+        ended_seq: i64,
+        by_task: Arc<ByTask>,
+    ) -> std::io::Result<Self> {
         let (sender, receiver) = tokio::sync::mpsc::channel(WAITING_JOBS);
         let failed = CancellationToken::new();
         let told = failed.clone();
         let thread = std::thread::Builder::new().name("store-writer".into()).spawn(move || {
-            let working = AssertUnwindSafe(|| run(connection, path, ended_seq, receiver));
+            let working = AssertUnwindSafe(|| run(connection, path, ended_seq, &by_task, receiver));
             if std::panic::catch_unwind(working).is_err() {
                 told.cancel();
             }
@@ -134,6 +140,7 @@ fn run(
     connection: Connection,
     path: String,
     mut ended_seq: i64,
+    by_task: &ByTask,
     mut receiver: tokio::sync::mpsc::Receiver<Box<dyn Job>>,
 ) {
     let (took, grouped) =
@@ -150,13 +157,15 @@ fn run(
         // Those that can be repeated need no savepoint each, so they come first.
         jobs.sort_by_key(|job| !job.repeats());
         let (before, begun) = (ended_seq, Instant::now());
-        let committed = commit(&connection, &mut ended_seq, &mut jobs).map_err(|error| error.of(&path));
+        let mut writing = Writing { connection: &connection, by_task, ended_seq: &mut ended_seq };
+        let committed = commit(&mut writing, &mut jobs).map_err(|error| error.of(&path));
         took.record(begun.elapsed().as_secs_f64());
         grouped.record(jobs.len() as f64);
         if committed.is_err() {
             failed.increment(1);
             ended_seq = before;
             let _ = connection.execute_batch("ROLLBACK");
+            by_task.roll_back_to(0);
         }
         for job in jobs {
             job.finish(committed.clone(), &path);
@@ -166,25 +175,30 @@ fn run(
 
 /// Runs the jobs in one transaction; `jobs` begins with those that can be repeated. They run unguarded, which is cheap; when one of
 /// them fails all are undone and run again, each with a savepoint as the others have, so that it takes nothing else with it.
-fn commit(connection: &Connection, ended_seq: &mut i64, jobs: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
-    let before = *ended_seq;
+fn commit(writing: &mut Writing<'_>, jobs: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
+    let (connection, by_task, before) = (writing.connection, writing.by_task, *writing.ended_seq);
     connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
     let mut unguarded = jobs.partition_point(|job| job.repeats());
-    if !jobs[..unguarded].iter_mut().all(|job| job.run(&mut Writing { connection, ended_seq })) {
+    if !jobs[..unguarded].iter_mut().all(|job| job.run(writing)) {
         // A full disk may have undone it already.
         let _ = connection.execute_batch("ROLLBACK");
-        *ended_seq = before;
+        *writing.ended_seq = before;
+        by_task.roll_back_to(0);
         unguarded = 0;
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
     }
     for job in &mut jobs[unguarded..] {
         connection.prepare_cached("SAVEPOINT job")?.execute([])?;
-        let succeeded = job.run(&mut Writing { connection, ended_seq });
+        let added = by_task.savepoint();
+        let succeeded = job.run(writing);
         if !succeeded {
             connection.prepare_cached("ROLLBACK TO job")?.execute([])?;
+            by_task.roll_back_to(added);
         }
         connection.prepare_cached("RELEASE job")?.execute([])?;
     }
+    by_task.before_commit(connection)?;
     connection.prepare_cached("COMMIT")?.execute([])?;
+    by_task.committed();
     Ok(())
 }

@@ -90,12 +90,11 @@ impl Store {
         incarnation: i64,
         task_id: String,
     ) -> Result<Option<FireRow>, StoreError> {
-        self.read(move |c| {
-            Ok(c.prepare_cached(&format!(
-                "SELECT {FIRE_COLUMNS} FROM fire WHERE task_id = ?1 AND incarnation = ?2"
-            ))?
-            .query_row(params![task_id, incarnation], fire_row)
-            .optional()?)
+        self.read_by_task(move |c, by_task| {
+            let Some(id) = by_task.fire_of(c, incarnation, &task_id)? else { return Ok(None) };
+            Ok(c.prepare_cached(&format!("SELECT {FIRE_COLUMNS} FROM fire WHERE id = ?1"))?
+                .query_row([id], fire_row)
+                .optional()?)
         })
         .await
     }
@@ -128,25 +127,25 @@ impl Store {
         states: Vec<(String, &'static str)>,
     ) -> Result<Vec<&'static str>, StoreError> {
         // Most tasks of a deployment come from elsewhere, and are none of the writer's business.
-        let ours = self
-            .read(move |c| {
-                let mut statement = c.prepare_cached("SELECT 1 FROM fire WHERE task_id = ?1 LIMIT 1")?;
-                let mut ours = Vec::new();
+        let (ours, noted) = self
+            .read_by_task(move |c, by_task| {
+                let (mut ours, mut noted) = (Vec::new(), Vec::new());
                 for (task_id, state) in states {
-                    if statement.exists([&task_id])? {
-                        ours.push((task_id, state));
+                    let fires = by_task.fires(c, &task_id)?;
+                    if !fires.is_empty() {
+                        noted.push(state);
                     }
+                    ours.extend(fires.into_iter().map(|(fire, _)| (fire, state)));
                 }
-                Ok(ours)
+                Ok((ours, noted))
             })
             .await?;
-        let noted: Vec<_> = ours.iter().map(|(_, state)| *state).collect();
-        if !noted.is_empty() {
+        if !ours.is_empty() {
             self.write(move |w| {
-                for (task_id, state) in &ours {
+                for (fire, state) in &ours {
                     w.connection
-                        .prepare_cached("UPDATE fire SET task_state = ?2 WHERE task_id = ?1")?
-                        .execute(params![task_id, state])?;
+                        .prepare_cached("UPDATE fire SET task_state = ?2 WHERE id = ?1")?
+                        .execute(params![fire, state])?;
                 }
                 Ok(())
             })

@@ -21,18 +21,22 @@ impl Writing<'_> {
                 return Ok(Recorded::Known { fired_at, ack_uncertain: true });
             }
         }
+        if let Some(id) = self.by_task.fire_of(self.connection, fire.incarnation, &fire.task_id)? {
+            return self.known(id, fire);
+        }
+        let id = self.by_task.next_fire();
         let error = fire.error.as_ref();
         let state = if error.is_none() { FireState::Pending } else { FireState::Dead };
         let message = &fire.message;
         let ended_seq = error.is_some().then(|| *self.ended_seq + 1);
-        let inserted = self
-            .connection
+        self.connection
             .prepare_cached(
-                "INSERT OR IGNORE INTO fire (incarnation, task_id, occurrence, version, fired_by, exchange, routing_key,
+                "INSERT INTO fire (id, incarnation, task_id, occurrence, version, fired_by, exchange, routing_key,
                    message_id, fired_at, epoch, digest, state, ended_at, ended_seq, error, cause)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
             )?
             .execute(params![
+                id,
                 fire.incarnation,
                 fire.task_id,
                 fire.occurrence,
@@ -50,10 +54,7 @@ impl Writing<'_> {
                 error,
                 fire.cause
             ])?;
-        if inserted == 0 {
-            return self.known(fire);
-        }
-        let id = self.connection.last_insert_rowid();
+        self.by_task.add(&fire.task_id, id);
         if let Some(seq) = ended_seq {
             *self.ended_seq = seq;
         }
@@ -78,15 +79,15 @@ impl Writing<'_> {
 
     /// The fire that stands where this one would. Where the row of its connection is missing, which was too short to get one or is
     /// forgotten, its age decides.
-    fn known(&self, fire: &NewFire) -> Result<Recorded, StoreError> {
+    fn known(&self, id: i64, fire: &NewFire) -> Result<Recorded, StoreError> {
         let known = self
             .connection
             .prepare_cached(
-                "SELECT fire.fired_at, fire.epoch < ?3 AND coalesce(fire.fired_at >= epoch.last_seen - ?4, fire.fired_at > ?5)
-                 FROM fire LEFT JOIN epoch ON epoch.id = fire.epoch WHERE fire.task_id = ?1 AND fire.incarnation = ?2",
+                "SELECT fire.fired_at, fire.epoch < ?2 AND coalesce(fire.fired_at >= epoch.last_seen - ?3, fire.fired_at > ?4)
+                 FROM fire LEFT JOIN epoch ON epoch.id = fire.epoch WHERE fire.id = ?1",
             )?
             .query_row(
-                params![fire.task_id, fire.incarnation, fire.epoch, ACK_UNCERTAIN_MS, fire.fired_at - EPOCH_KEPT_MS],
+                params![id, fire.epoch, ACK_UNCERTAIN_MS, fire.fired_at - EPOCH_KEPT_MS],
                 |row| Ok(Recorded::Known { fired_at: row.get(0)?, ack_uncertain: row.get(1)? }),
             )?;
         Ok(known)

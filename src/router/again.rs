@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use pulse::{Message, naming};
 
-use super::decide::{Decision, Event, FiredBy};
+use super::decide::{Decision, FiredBy};
 use super::registry::LiveHook;
 use super::trigger::Trigger;
 use super::{Inner, Router, now_ms, submit};
@@ -140,15 +140,7 @@ impl Inner {
                 )?;
                 let rules =
                     hook.rules(&inner.config.limits, &inner.config.workers).map_err(ToOwned::to_owned)?;
-                let event = Event {
-                    message: &message,
-                    fired_by: context.fired_by,
-                    client_id: context.client_id.as_deref(),
-                    scheduled_for: context.scheduled_for,
-                    task_id: &task_id,
-                    now: super::from_ms(now),
-                };
-                match rules.decide(&event) {
+                match rules.decide(&context.event(&message, &task_id, now)) {
                     Decision::Fire { task } => Ok(Bytes::from(task)),
                     other => Err(other.reason()),
                 }

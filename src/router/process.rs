@@ -13,7 +13,7 @@ mod deciding;
 mod seen;
 
 use super::Inner;
-use super::decide::FiredBy;
+use super::decide::{Event, FiredBy};
 use super::events::Origin;
 use super::identity::{Identity, Repeat, identify};
 use super::intake::Rest;
@@ -35,6 +35,20 @@ pub(super) struct MessageContext {
     pub scheduled_for: Option<DateTime<Utc>>,
     /// The task id that a trigger asks for.
     pub task_id: Option<String>,
+}
+
+impl MessageContext {
+    /// What is to be decided about the message. `now` in milliseconds since the epoch.
+    pub(super) fn event<'a>(&'a self, message: &'a Message, task_id: &'a str, now: i64) -> Event<'a> {
+        Event {
+            message,
+            fired_by: self.fired_by,
+            client_id: self.client_id.as_deref(),
+            scheduled_for: self.scheduled_for,
+            task_id,
+            now: super::from_ms(now),
+        }
+    }
 }
 
 impl Inner {

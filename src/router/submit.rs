@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 
 use super::Inner;
-use super::decide::{Decision, Event};
+use super::decide::Decision;
 use super::events::Origin;
 use super::figures::Attempt;
 use super::registry::{self, LiveHook};
@@ -242,15 +242,7 @@ impl Inner {
             let rules = registry::parse(&name, &document)
                 .and_then(|hook| registry::compile(&hook, &limits, &workers))
                 .map_err(|error| error_json("template-error", &error))?;
-            let event = Event {
-                message: &message,
-                fired_by: context.fired_by,
-                client_id: context.client_id.as_deref(),
-                scheduled_for: context.scheduled_for,
-                task_id: &task_id,
-                now: super::from_ms(now),
-            };
-            match rules.decide(&event) {
+            match rules.decide(&context.event(&message, &task_id, now)) {
                 Decision::Fire { task } => Ok(Bytes::from(task)),
                 other => Err(error_json(other.outcome(), &other.reason())),
             }

@@ -18,7 +18,8 @@ use sha2::{Digest, Sha256};
 use super::{StoreError, meta};
 
 /// So many fires are entered together. In memory there are at most twice as many and those of one commit, at some 40 bytes each.
-const GENERATION: usize = 65_536;
+/// In a debug build it is few, so that what the tests kill and start again is in the midst of it.
+const GENERATION: usize = if cfg!(debug_assertions) { 256 } else { 65_536 };
 
 /// Fires that are entered for each that is recorded: a generation is in the table before the next one is complete.
 const ENTERED_PER_FIRE: usize = 2;

@@ -11,6 +11,7 @@ mod consumers;
 mod convert;
 mod encode;
 mod entry;
+mod flags;
 mod health;
 mod keeper;
 mod lane;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::{Entry, Item, outcome};
 use crate::router::ancestry::{self, Causes};
-use crate::router::decide::{Decision, Event, FiredBy};
+use crate::router::decide::{Decision, FiredBy};
 use crate::router::registry::LiveHook;
 use crate::router::scheduler::Waited;
 use crate::router::submit::error_json;
@@ -155,7 +155,7 @@ fn decide_one(
         let row = decision(&base, "untrusted-trigger", UNTRUSTED.to_owned(), None);
         return (Entry::Decision(row, base.task_id), false);
     };
-    let task_id = context.task_id.unwrap_or(base.task_id);
+    let task_id = context.task_id.clone().unwrap_or(base.task_id);
     // Only what happened by itself can go on by itself.
     let cause = match context.fired_by {
         FiredBy::PulseMessage => {
@@ -181,14 +181,7 @@ fn decide_one(
         Err(error) => {
             Decision::TemplateError { path: String::new(), message: error.to_owned(), exceeded: false }
         }
-        Ok(rules) => rules.decide(&Event {
-            message: &base.message,
-            fired_by: context.fired_by,
-            client_id: context.client_id.as_deref(),
-            scheduled_for: context.scheduled_for,
-            task_id: &base.task_id,
-            now: from_ms(base.fired_at),
-        }),
+        Ok(rules) => rules.decide(&context.event(&base.message, &base.task_id, base.fired_at)),
     };
     let exceeded = decision_made.exceeded_limits();
     let entry = match decision_made {

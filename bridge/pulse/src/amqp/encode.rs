@@ -9,6 +9,7 @@ use amqprs::DELIVERY_MODE_PERSISTENT;
 use bytes::BufMut;
 use serde_json::Value;
 
+use super::flags::{CONTENT_TYPE, DELIVERY_MODE, HEADERS, MESSAGE_ID, TIMESTAMP};
 use super::link::{BODY, CONTENT_HEADER, FRAME_END, HEADER, METHOD};
 use crate::{Message, Properties};
 
@@ -16,13 +17,6 @@ use crate::{Message, Properties};
 const PUBLISH: [u8; 4] = [0, 60, 0, 40];
 /// The class alone, in a content header.
 const BASIC: u16 = 60;
-
-/// Bits of the properties that a message has.
-const CONTENT_TYPE: u16 = 1 << 15;
-const HEADERS: u16 = 1 << 13;
-const DELIVERY_MODE: u16 = 1 << 12;
-const MESSAGE_ID: u16 = 1 << 7;
-const TIMESTAMP: u16 = 1 << 6;
 
 /// The mandatory bit of `basic.publish`.
 const MANDATORY: u8 = 1;

@@ -5,29 +5,17 @@
 use bytes::BufMut;
 
 use super::table::{self, Verdict};
+use crate::amqp::flags::{
+    APP_ID, CLUSTER_ID, CONTENT_ENCODING, CONTENT_TYPE, CORRELATION_ID, DELIVERY_MODE, EXPIRATION, HEADERS,
+    MESSAGE_ID, PRIORITY, REPLY_TO, TIMESTAMP, TYPE, USER_ID,
+};
 
 /// Set to true on a delivered message of which some text had to be replaced because it was not UTF-8, or whose headers
 /// could not be decoded at all and are left out.
 pub(in crate::amqp) const MENDED: &str = "x-pulsehook-mended";
 
-/// Class, weight and body size precede the properties.
+/// Class, weight and body size precede the flags and properties.
 const PREFIX: usize = 12;
-
-/// The property flags follow; bits of the properties in their order on the wire, from the highest.
-const CONTENT_TYPE: u16 = 1 << 15;
-const CONTENT_ENCODING: u16 = 1 << 14;
-const HEADERS: u16 = 1 << 13;
-const DELIVERY_MODE: u16 = 1 << 12;
-const PRIORITY: u16 = 1 << 11;
-const CORRELATION_ID: u16 = 1 << 10;
-const REPLY_TO: u16 = 1 << 9;
-const EXPIRATION: u16 = 1 << 8;
-const MESSAGE_ID: u16 = 1 << 7;
-const TIMESTAMP: u16 = 1 << 6;
-const TYPE: u16 = 1 << 5;
-const USER_ID: u16 = 1 << 4;
-const APP_ID: u16 = 1 << 3;
-const CLUSTER_ID: u16 = 1 << 2;
 
 /// Mends the payload of a content header in place as far as that goes. Returns another payload to send in its place if
 /// something was changed, here or (`already`) in the method before it.

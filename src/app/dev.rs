@@ -62,6 +62,8 @@ pub async fn run(mut config: Config, options: Options, stop: CancellationToken) 
 
     let listener = listen("--listen", options.listen).await?;
     let address = listener.local_addr()?;
+    // Here nobody runs tasks, or tells what became of them.
+    config.router.task_states = String::new();
     config.store.path = data.join("pulsehook.db");
     config.queue.root_url = format!("http://{address}");
     config.queue.access_token = pulse::Secret::new(token);

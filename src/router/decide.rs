@@ -125,9 +125,9 @@ impl Rules {
                 .map(|binding| (binding.exchange.as_str().into(), Pattern::new(&binding.pattern)))
                 .collect(),
             reads_headers: mentions(&hook.task.to_string()) || hook.filter.as_deref().is_some_and(mentions),
+            payload: payload.reading(&reads),
             reads,
             filter,
-            payload,
             template,
             limits: limits.clone(),
         })

@@ -9,6 +9,7 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use minijinja::Value;
+use minijinja::value::ValueKind;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::wanted::Wanted;
@@ -35,6 +36,42 @@ pub fn parse<T: Build>(bytes: &[u8], wanted: &Wanted) -> Result<T, serde_json::E
 /// Parses all of one JSON text.
 pub fn parse_all(bytes: &[u8]) -> Result<Value, serde_json::Error> {
     parse(bytes, &Wanted::whole())
+}
+
+/// What is wanted of a value that was parsed with at least that, as [`parse`] would make it of the same text. `None`: it holds a
+/// number that is not the same there.
+pub fn to_json(value: &Value, wanted: &Wanted) -> Option<serde_json::Value> {
+    Some(match value.kind() {
+        ValueKind::None => serde_json::Value::Null,
+        ValueKind::Bool => value.is_true().into(),
+        ValueKind::Number if !value.is_integer() => f64::try_from(value.clone()).ok()?.into(),
+        ValueKind::Number => match u64::try_from(value.clone()) {
+            Ok(number) => number.into(),
+            Err(_) => i64::try_from(value.clone()).ok()?.into(),
+        },
+        ValueKind::String => value.as_str()?.into(),
+        ValueKind::Seq if wanted.nothing() => serde_json::Value::Array(Vec::new()),
+        ValueKind::Seq => {
+            let whole = Wanted::whole();
+            let items = value.try_iter().ok()?.map(|item| to_json(&item, &whole));
+            serde_json::Value::Array(items.collect::<Option<_>>()?)
+        }
+        ValueKind::Map if wanted.all() => {
+            let pairs = value.try_iter().ok()?.map(|key| {
+                let part = to_json(&value.get_item(&key).ok()?, wanted)?;
+                Some((key.as_str()?.to_owned(), part))
+            });
+            serde_json::Value::Object(pairs.collect::<Option<_>>()?)
+        }
+        ValueKind::Map => {
+            let parts =
+                wanted.parts().map(|(key, wanted)| (key, value.get_attr(key).unwrap_or_default(), wanted));
+            let there = parts.filter(|(_, part, _)| !part.is_undefined());
+            let pairs = there.map(|(key, part, wanted)| Some((key.to_owned(), to_json(&part, wanted)?)));
+            serde_json::Value::Object(pairs.collect::<Option<_>>()?)
+        }
+        _ => return None,
+    })
 }
 
 /// The text with its integers beyond 64 bits as marked strings; `None` if it has none.

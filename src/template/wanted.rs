@@ -8,6 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
+/// A key that no payload has: who reads it of a value, reads nothing but that the value is there.
+pub const NO_KEY: &str = "\u{0}";
+
 /// For each key everything, or only parts.
 #[derive(Debug, Default, PartialEq)]
 pub struct Wanted {
@@ -47,6 +50,21 @@ impl Wanted {
     /// What is read of the value under a key.
     pub fn part(&self, key: &str) -> Option<&Wanted> {
         self.parts.get(key)
+    }
+
+    /// The parts that are read, by key.
+    pub fn parts(&self) -> impl Iterator<Item = (&str, &Wanted)> {
+        self.parts.iter().map(|(key, wanted)| (&**key, wanted))
+    }
+
+    /// Whether all that the other reads is read here, too.
+    pub fn covers(&self, other: &Wanted) -> bool {
+        let covered = |(key, wanted): (&str, &Wanted)| match self.part(key) {
+            Some(own) => own.covers(wanted),
+            // The value itself is there.
+            None => key == NO_KEY,
+        };
+        self.all || (!other.all && other.parts().all(covered))
     }
 
     /// A context without what isn't named. The names at the top stay, because JSON-e's `defined("headers")` asks for them.

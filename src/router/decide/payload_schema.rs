@@ -2,7 +2,7 @@
 //!
 //! The two default schemas, which most hooks have, are recognised and cost nothing; any other needs the payload in
 //! another representation and is put to the validator. Most of those look at some properties only, and only these are read
-//! to be checked.
+//! to be checked; where filter and template read them, too, the text is not read again.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::hook::{Problem, Schema, default_trigger_schema};
 use crate::template::payload;
-use crate::template::wanted::Wanted;
+use crate::template::wanted::{NO_KEY, Wanted};
 
 /// Keywords of an object's schema that say nothing about properties which it does not name.
 const PLAIN: [&str; 11] = [
@@ -38,8 +38,16 @@ pub enum PayloadSchema {
     AnyObject,
     /// `{type: object, additionalProperties: false}`
     EmptyObject,
-    /// Any other, with what it looks at.
-    Schema(Box<(Schema, Wanted)>),
+    /// Any other.
+    Schema(Box<Rule>),
+}
+
+/// A schema that has to be asked.
+pub struct Rule {
+    schema: Schema,
+    looks_at: Wanted,
+    /// The payload is parsed with all that it looks at.
+    covered: bool,
 }
 
 impl PayloadSchema {
@@ -58,11 +66,20 @@ impl PayloadSchema {
                 Wanted::new(names)
             };
             let compiled = Schema::compile(schema);
-            compiled.map(|schema| PayloadSchema::Schema(Box::new((schema, looks_at())))).map_err(|problem| {
+            let rule = |schema| Box::new(Rule { schema, looks_at: looks_at(), covered: false });
+            compiled.map(|schema| PayloadSchema::Schema(rule(schema))).map_err(|problem| {
                 let dot = if problem.path.is_empty() || problem.path.starts_with('[') { "" } else { "." };
                 Problem::new(format!("triggerSchema{dot}{}", problem.path), problem.message)
             })
         }
+    }
+
+    /// Tells it what of a payload is there when it is checked.
+    pub fn reading(mut self, reads: &Wanted) -> PayloadSchema {
+        if let PayloadSchema::Schema(rule) = &mut self {
+            rule.covered = reads.covers(&rule.looks_at);
+        }
+        self
     }
 
     /// Checks a payload, which is given parsed (perhaps without what nobody reads) and as it came.
@@ -79,9 +96,13 @@ impl PayloadSchema {
                 Err(vec![Problem::new("payload", format!("must be of type object, is {}", payload.kind()))])
             }
             PayloadSchema::Schema(rule) => {
-                let (schema, looks_at) = &**rule;
+                let Rule { schema, looks_at, covered } = &**rule;
                 let refused = |error: serde_json::Error| vec![Problem::new("payload", error.to_string())];
-                let part: serde_json::Value = payload::parse(body, looks_at).map_err(refused)?;
+                let there = covered.then(|| payload::to_json(payload, looks_at)).flatten();
+                let part = match there {
+                    Some(part) => part,
+                    None => payload::parse(body, looks_at).map_err(refused)?,
+                };
                 if !schema.can_check(&part) {
                     let why =
                         "is too large for what triggerSchema says about it: checking it would take too long";
@@ -115,16 +136,13 @@ fn reads(schema: &serde_json::Value, place: &str, names: &mut Vec<String>) {
         match properties.and_then(|properties| properties.get(key)) {
             // Of a list nothing is left out.
             Some(schema) if schema["type"] == "object" => {
-                names.push(format!("{below}.{NOTHING}"));
+                names.push(format!("{below}.{NO_KEY}"));
                 reads(schema, &below, names);
             }
             _ => names.push(below),
         }
     }
 }
-
-/// A key that no payload has: with it an object is there although nothing in it is looked at.
-const NOTHING: &str = "\u{0}";
 
 fn is_empty(body: &[u8]) -> bool {
     serde_json::from_slice::<BTreeMap<String, IgnoredAny>>(body).is_ok_and(|map| map.is_empty())
@@ -138,7 +156,7 @@ mod tests {
     fn looks_at(schema: serde_json::Value) -> Vec<String> {
         let mut names = Vec::new();
         reads(&schema, "", &mut names);
-        names.retain(|name| !name.ends_with(NOTHING));
+        names.retain(|name| !name.ends_with(NO_KEY));
         names
     }
 
@@ -166,8 +184,15 @@ mod tests {
 
     /// Small schemas and documents over few names, so that they meet.
     fn documents() -> impl Strategy<Value = serde_json::Value> {
-        let leaf =
-            prop_oneof![Just(json!(null)), Just(json!(1)), Just(json!("x")), Just(json!([{ "a": 1 }]))];
+        let leaf = prop_oneof![
+            Just(json!(null)),
+            Just(json!(1)),
+            Just(json!(-1.0)),
+            Just(json!(u64::MAX)),
+            Just(json!(i64::MIN)),
+            Just(json!("x")),
+            Just(json!([{ "a": 1 }]))
+        ];
         leaf.prop_recursive(3, 12, 3, |inner| {
             prop::collection::btree_map("[abc]", inner, 0..3).prop_map(|map| json!(map))
         })
@@ -204,8 +229,26 @@ mod tests {
         fn a_part_is_judged_as_the_whole(schema in schemas(), document in documents()) {
             if let Ok(PayloadSchema::Schema(rule)) = PayloadSchema::compile(&schema) {
                 let body = document.to_string();
-                let part: serde_json::Value = payload::parse(body.as_bytes(), &rule.1).unwrap();
-                prop_assert_eq!(rule.0.is_valid(&part), rule.0.is_valid(&document), "{} {}", schema, document);
+                let part: serde_json::Value = payload::parse(body.as_bytes(), &rule.looks_at).unwrap();
+                let (of_part, of_all) = (rule.schema.is_valid(&part), rule.schema.is_valid(&document));
+                prop_assert_eq!(of_part, of_all, "{} {}", schema, document);
+            }
+        }
+
+        #[test]
+        fn what_is_read_anyway_is_not_read_twice(
+            schema in schemas(),
+            document in documents(),
+            reads in prop::collection::vec("([abc](\\.[abc])?)?", 0..4),
+        ) {
+            let reads = Wanted::new(&reads);
+            if let Ok(PayloadSchema::Schema(rule)) = PayloadSchema::compile(&schema).map(|schema| schema.reading(&reads))
+                && rule.covered
+            {
+                let body = document.to_string();
+                let payload: Value = payload::parse(body.as_bytes(), &reads).unwrap();
+                let part: serde_json::Value = payload::parse(body.as_bytes(), &rule.looks_at).unwrap();
+                prop_assert_eq!(payload::to_json(&payload, &rule.looks_at), Some(part), "{} {}", schema, document);
             }
         }
     }

@@ -26,7 +26,7 @@ use crate::health::{self, Health};
 use crate::notify::Notifier;
 use crate::queue::{QueueService, Taskcluster};
 use crate::router::{Parts, Router};
-use crate::server::serve;
+use crate::server::{self, serve};
 use crate::store::Store;
 use crate::telemetry::metrics::BrokerGauges;
 use crate::telemetry::{Metrics, Traces};
@@ -53,7 +53,7 @@ pub async fn run_router(config: Config, stop: CancellationToken) -> anyhow::Resu
     let closed = authenticator.is_closed();
     let metrics = Metrics::install(&config.telemetry, "router")?;
     let traces = Traces::start(&config.telemetry, "router")?;
-    let listener = listen("api.listen", config.api.listen).await?;
+    let listener = listen("api.listen", config.api.listen)?;
     println!("listening on http://{}", listener.local_addr()?);
     tracing::info!(address = %listener.local_addr()?, "router started");
     let health = Health::default();
@@ -108,7 +108,7 @@ pub async fn run_bridge(
     let (broker, figures) = (transport.clone(), BrokerGauges::default());
     metrics.before_each(move || figures.sample(&*broker));
     let bridge = build_bridge(&config, transport.clone(), traces.tracing())?;
-    let listener = listen("bridge.listen", config.bridge.listen).await?;
+    let listener = listen("bridge.listen", config.bridge.listen)?;
     println!("listening on http://{}", listener.local_addr()?);
     tracing::info!(address = %listener.local_addr()?, sources = config.bridge.source.len(), "bridge started");
     let mut hangup = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
@@ -130,7 +130,7 @@ pub async fn run_bridge(
         }
     };
     let status = match config.bridge.status_listen {
-        Some(address) => Some(listen("bridge.status_listen", address).await?),
+        Some(address) => Some(listen("bridge.status_listen", address)?),
         None => None,
     };
     let failed = async {
@@ -314,8 +314,8 @@ fn not_embedded(config: &Config, role: &str) -> Result<(), String> {
     Ok(())
 }
 
-async fn listen(option: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| {
+fn listen(option: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    server::listen(address).with_context(|| {
         format!("{option} = \"{address}\": cannot listen there; is another process using the port?")
     })
 }

@@ -60,7 +60,7 @@ pub async fn run(mut config: Config, options: Options, stop: CancellationToken) 
     let secret = kept_secret(&secret_path)?;
     let token = kept_secret(&data.join("queue-token"))?;
 
-    let listener = listen("--listen", options.listen).await?;
+    let listener = listen("--listen", options.listen)?;
     let address = listener.local_addr()?;
     // Here nobody runs tasks, or tells what became of them.
     config.router.task_states = String::new();

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::local::{Config, Credentials, Data, LocalQueue};
+use crate::server;
 
 /// A recording stand-in for the Taskcluster Queue: takes tasks and keeps them, runs nothing
 #[derive(Debug, Args)]
@@ -56,7 +56,7 @@ pub async fn run(args: LocalQueueArgs, stop: CancellationToken) -> anyhow::Resul
     };
     let queue = LocalQueue::open(Config { data, credentials, faults: args.faults })?;
     let listener =
-        TcpListener::bind(args.listen).await.with_context(|| format!("cannot listen on {}", args.listen))?;
+        server::listen(args.listen).with_context(|| format!("cannot listen on {}", args.listen))?;
     println!("listening on http://{}", listener.local_addr()?);
     println!("recording tasks in {described}; this stand-in runs nothing");
     queue.serve(listener, stop).await;

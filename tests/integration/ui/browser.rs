@@ -108,12 +108,19 @@ impl Browser {
         self.client.goto(&format!("{}{path}", self.base)).await.unwrap();
     }
 
-    /// Signs in.
+    /// Signs in, and waits for the page that answers: who goes on before it is there would be taken back to it.
     pub async fn sign_in(&self, client_id: &str, token: &str) {
         self.open("/sign-in").await;
         self.fill("#client_id", client_id).await;
         self.fill("#access_token", token).await;
+        self.client.execute("window.before = true", Vec::new()).await.unwrap();
         self.press("Sign in").await;
+        let there = "return window.before === undefined && document.readyState === 'complete'";
+        eventually(SOON, async || {
+            let there = self.client.execute(there, Vec::new()).await.ok()?;
+            there.as_bool()?.then_some(())
+        })
+        .await;
     }
 
     /// The text of the page as it is seen.

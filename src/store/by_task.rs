@@ -235,13 +235,11 @@ fn still_there(
 ) -> Result<Vec<Entry>, StoreError> {
     if !doubtful.is_empty() {
         let mut statement = connection.prepare_cached("SELECT 1 FROM fire WHERE id = ?1")?;
-        let mut failed = None;
-        entries.retain(|(_, fire)| {
-            !doubtful.contains(fire)
-                || statement.exists([fire]).unwrap_or_else(|error| failed.replace(error).is_none())
-        });
-        if let Some(error) = failed {
-            return Err(error.into());
+        for at in (0..entries.len()).rev() {
+            let fire = entries[at].1;
+            if doubtful.contains(&fire) && !statement.exists([fire])? {
+                entries.remove(at);
+            }
         }
     }
     Ok(entries)

@@ -47,6 +47,8 @@ async fn run() -> anyhow::Result<()> {
 
     let mut bridge = bridge(&url, folder.path())?;
     let address = bridge.start().await?;
+    // Events that come before go into the spool, and in a storm so do all that follow them.
+    eventually(PATIENCE, async || reaches_broker(address).await.then_some(())).await;
     storm(address, "loud", Duration::from_secs(1)).await?;
 
     let before = Usage::of(bridge.id().unwrap_or_default()).cpu;
@@ -59,6 +61,9 @@ async fn run() -> anyhow::Result<()> {
         sent.percentile(0.50),
         sent.percentile(0.99)
     );
+    if sent.spooled > 0 {
+        println!("                   {} of these went into the spool, not to the broker", sent.spooled);
+    }
 
     let alone = quiet(address, phase).await?;
     println!(
@@ -119,6 +124,11 @@ async fn storm(address: SocketAddr, source: &str, phase: Duration) -> anyhow::Re
 async fn quiet(address: SocketAddr, phase: Duration) -> anyhow::Result<Sent> {
     let sender = Sender::connect(address, "quiet", 0).await?;
     Ok(sender.paced(QUIET_RATE, phase).await?.sorted())
+}
+
+async fn reaches_broker(address: SocketAddr) -> bool {
+    let answer = Http::default().get(&format!("http://{address}/__heartbeat__")).await;
+    answer.is_ok_and(|answer| answer.json()["checks"]["broker"] == "ok")
 }
 
 /// Events in the spool.

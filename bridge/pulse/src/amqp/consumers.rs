@@ -96,6 +96,7 @@ impl Consumers {
             let qos = BasicQosArguments::new(0, start.prefetch, false);
             self.wire.rpc(chan, "setting prefetch", chan.channel.basic_qos(qos)).await?;
             *prefetch = start.prefetch;
+            channel.settler.serves(start.prefetch);
         }
         let consumed = self.wire.rpc(chan, "consuming", chan.channel.basic_consume_rx(arguments)).await;
         let (tag, deliveries) = consumed?;

@@ -1,18 +1,25 @@
 //! Acknowledgements of one channel: many deliveries with few frames.
 //!
 //! Whoever consumed a delivery only drops a note here, without waiting. One task for each channel takes all notes there
-//! are and settles them at once: what is acknowledged without a gap in one frame, the rest one by one.
+//! are and settles them at once: what is acknowledged without a gap in one frame, the rest one by one. It does so every
+//! few milliseconds: nobody waits for an acknowledgement, and each frame is a write of its own in a quorum queue's log.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use amqprs::channel::{BasicAckArguments, BasicNackArguments, Channel};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
 
 use crate::transport::{Settle, Settlement};
 
 /// So many notes are taken at once.
 const BATCH: usize = 1024;
+
+/// Frames follow upon those before no sooner, unless many notes or somebody wait.
+const PACE: Duration = Duration::from_millis(5);
 
 enum Note {
     End(u64, Settlement),
@@ -22,22 +29,46 @@ enum Note {
 
 /// Where the deliveries of one channel report their end. When the channel is gone so are its deliveries, as the broker sees
 /// it, and reports lead nowhere.
-pub(super) struct Settler(mpsc::UnboundedSender<Note>);
+pub(super) struct Settler {
+    notes: mpsc::UnboundedSender<Note>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    /// Ends that nothing was sent of yet.
+    waiting: AtomicUsize,
+    /// So many do not wait for others: half of what a consumer gets in advance, so that it always has some.
+    enough: AtomicUsize,
+    hurry: Notify,
+}
 
 impl Settler {
     /// Starts the channel's task, which ends with the channel or with the settler.
     ///
     /// The notes are bounded by what was delivered, which prefetch bounds.
     pub fn start(channel: Weak<Channel>) -> Arc<Self> {
-        let (notes, inbox) = mpsc::unbounded_channel();
+        let (settler, inbox) = Self::new();
         tokio::spawn(run(channel, inbox));
-        Arc::new(Self(notes))
+        Arc::new(settler)
+    }
+
+    fn new() -> (Self, Inbox) {
+        let (sender, notes) = mpsc::unbounded_channel();
+        let shared = Arc::new(Shared { enough: BATCH.into(), ..Shared::default() });
+        (Self { notes: sender, shared: shared.clone() }, Inbox { notes, shared, next: Instant::now() })
+    }
+
+    /// From now on there is a consumer that gets so many messages in advance.
+    pub fn serves(&self, prefetch: u16) {
+        self.shared.enough.fetch_min(usize::from(prefetch / 2).max(1), Ordering::Relaxed);
     }
 
     /// Returns when everything that was settled before is on its way to the broker.
     pub async fn flush(&self) {
         let (done, flushed) = oneshot::channel();
-        if self.0.send(Note::Flush(done)).is_ok() {
+        if self.notes.send(Note::Flush(done)).is_ok() {
+            self.shared.hurry.notify_one();
             let _ = flushed.await;
         }
     }
@@ -45,14 +76,48 @@ impl Settler {
 
 impl Settle for Settler {
     fn settle(&self, tag: u64, how: Settlement) {
-        let _ = self.0.send(Note::End(tag, how));
+        if self.notes.send(Note::End(tag, how)).is_ok()
+            && self.shared.waiting.fetch_add(1, Ordering::Relaxed) + 1
+                == self.shared.enough.load(Ordering::Relaxed)
+        {
+            self.shared.hurry.notify_one();
+        }
     }
 }
 
-async fn run(channel: Weak<Channel>, mut inbox: mpsc::UnboundedReceiver<Note>) {
+/// What is to be settled together.
+struct Inbox {
+    notes: mpsc::UnboundedReceiver<Note>,
+    shared: Arc<Shared>,
+    /// When frames may follow upon those before.
+    next: Instant,
+}
+
+impl Inbox {
+    /// Puts at least one note into `into`; answers false when there will be none.
+    async fn take(&mut self, into: &mut Vec<Note>) -> bool {
+        if self.notes.recv_many(into, BATCH).await == 0 {
+            return false;
+        }
+        tokio::select! {
+            () = sleep_until(self.next) => {}
+            () = self.shared.hurry.notified() => {}
+        }
+        self.next = Instant::now() + PACE;
+        self.shared.waiting.store(0, Ordering::Relaxed);
+        while into.len() < BATCH
+            && let Ok(note) = self.notes.try_recv()
+        {
+            into.push(note);
+        }
+        true
+    }
+}
+
+async fn run(channel: Weak<Channel>, mut inbox: Inbox) {
     let mut tracker = Tracker::default();
     let mut notes = Vec::with_capacity(BATCH);
-    while inbox.recv_many(&mut notes, BATCH).await > 0 {
+    while inbox.take(&mut notes).await {
         let Some(channel) = channel.upgrade() else { return };
         let mut ends = Vec::with_capacity(notes.len());
         let mut flushes = Vec::new();
@@ -174,6 +239,36 @@ mod tests {
         );
         assert_eq!(tracker.plan(acks(&[4])), [Frame::Ack { tag: 4, multiple: false }]);
         assert_eq!(tracker.plan(acks(&[6, 7])), [Frame::Ack { tag: 7, multiple: true }]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn acknowledgements_gather_unless_a_consumer_could_run_dry_or_somebody_waits() {
+        let (settler, mut inbox) = Settler::new();
+        settler.serves(1_000);
+        let begun = Instant::now();
+        let taken = async |inbox: &mut Inbox| {
+            let mut notes = Vec::new();
+            assert!(inbox.take(&mut notes).await);
+            (notes.len(), begun.elapsed())
+        };
+        settler.settle(1, Settlement::Ack);
+        assert_eq!(taken(&mut inbox).await, (1, Duration::ZERO), "the first goes at once");
+        let gathered = async {
+            settler.settle(2, Settlement::Ack);
+            tokio::time::sleep(PACE / 5).await;
+            settler.settle(3, Settlement::Ack);
+        };
+        assert_eq!(tokio::join!(taken(&mut inbox), gathered).0, (2, PACE));
+        settler.serves(10);
+        (4..9).for_each(|tag| settler.settle(tag, Settlement::Ack));
+        assert_eq!(taken(&mut inbox).await, (5, PACE), "half of ten");
+        settler.settle(9, Settlement::Ack);
+        let (flushed, _) = tokio::join!(taken(&mut inbox), async {
+            let _ = tokio::time::timeout(Duration::ZERO, settler.flush()).await;
+        });
+        assert_eq!(flushed, (2, PACE));
+        drop(settler);
+        assert!(!inbox.take(&mut Vec::new()).await);
     }
 
     proptest! {

@@ -2,8 +2,7 @@
 //!
 //! One of them is only for hooks that keep exceeding their limits (see `pace`), and only it takes their messages.
 
-use std::sync::{Arc, Mutex};
-
+use crossbeam_channel::{Receiver, Sender, unbounded};
 use tokio::sync::oneshot;
 
 /// Compiling and rendering recurse with the depth of templates and documents.
@@ -16,8 +15,8 @@ type Job = Box<dyn FnOnce() + Send>;
 
 /// A handle to the threads, which end when it is dropped.
 pub struct Deciders {
-    jobs: std::sync::mpsc::Sender<Job>,
-    slow: std::sync::mpsc::Sender<Job>,
+    jobs: Sender<Job>,
+    slow: Sender<Job>,
 }
 
 impl Deciders {
@@ -25,13 +24,12 @@ impl Deciders {
     pub fn start() -> std::io::Result<Self> {
         let threads =
             std::thread::available_parallelism().map_or(AT_LEAST, |cores| cores.get().max(AT_LEAST));
-        let (jobs, waiting) = std::sync::mpsc::channel::<Job>();
-        let waiting = Arc::new(Mutex::new(waiting));
+        let (jobs, waiting) = unbounded();
         for number in 0..threads {
             spawn(format!("decider-{number}"), waiting.clone())?;
         }
-        let (slow, waiting) = std::sync::mpsc::channel::<Job>();
-        spawn("decider-slow".to_owned(), Arc::new(Mutex::new(waiting)))?;
+        let (slow, waiting) = unbounded();
+        spawn("decider-slow".to_owned(), waiting)?;
         Ok(Self { jobs, slow })
     }
 
@@ -52,18 +50,11 @@ impl Deciders {
     }
 }
 
-fn spawn(name: String, waiting: Arc<Mutex<std::sync::mpsc::Receiver<Job>>>) -> std::io::Result<()> {
+fn spawn(name: String, waiting: Receiver<Job>) -> std::io::Result<()> {
     std::thread::Builder::new().name(name).stack_size(STACK).spawn(move || {
-        loop {
-            let job = match waiting.lock() {
-                Ok(waiting) => waiting.recv(),
-                Err(_) => return,
-            };
-            match job {
-                // A panic costs its batch, whose messages are retried, not the thread.
-                Ok(job) => drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(job))),
-                Err(_) => return,
-            }
+        for job in waiting {
+            // A panic costs its batch, whose messages are retried, not the thread.
+            drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(job)));
         }
     })?;
     Ok(())

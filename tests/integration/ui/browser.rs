@@ -26,6 +26,14 @@ const SHOTS: &str = "PULSEHOOK_UI_SHOTS";
 /// What the browser logs of answers that a test provokes on purpose.
 const PROVOKED: &str = "Failed to load resource";
 
+/// Notes whether what is pressed next leaves the page: a form that is sent or a link that is followed, unless a script sees to it.
+const WATCH: &str = "window.leaves = false; \
+    const note = (event) => { \
+        if (event.type === 'submit' || event.target.closest('a[href]')) window.leaves = !event.defaultPrevented; \
+    }; \
+    window.addEventListener('click', note); \
+    window.addEventListener('submit', note);";
+
 /// One browser, with a profile that goes when the test ends.
 pub struct Browser {
     pub client: Client,
@@ -108,19 +116,12 @@ impl Browser {
         self.client.goto(&format!("{}{path}", self.base)).await.unwrap();
     }
 
-    /// Signs in, and waits for the page that answers: who goes on before it is there would be taken back to it.
+    /// Signs in.
     pub async fn sign_in(&self, client_id: &str, token: &str) {
         self.open("/sign-in").await;
         self.fill("#client_id", client_id).await;
         self.fill("#access_token", token).await;
-        self.client.execute("window.before = true", Vec::new()).await.unwrap();
         self.press("Sign in").await;
-        let there = "return window.before === undefined && document.readyState === 'complete'";
-        eventually(SOON, async || {
-            let there = self.client.execute(there, Vec::new()).await.ok()?;
-            there.as_bool()?.then_some(())
-        })
-        .await;
     }
 
     /// The text of the page as it is seen.
@@ -175,7 +176,8 @@ impl Browser {
         field.prop("value").await.unwrap().unwrap_or_default()
     }
 
-    /// Presses the button, or follows the link, with this text: a button of a form rather than a link elsewhere.
+    /// Presses the button, or follows the link, with this text: a button of a form rather than a link elsewhere. If that leaves the
+    /// page, the next one is waited for: who goes on before it is there sees the old one, or would be taken back.
     pub async fn press(&self, text: &str) {
         let button = format!("//main//form//button[normalize-space(.)={text:?}]");
         let any = format!("//*[(self::button or self::a) and normalize-space(.)={text:?}]");
@@ -188,7 +190,15 @@ impl Browser {
             None
         })
         .await;
+        self.client.execute(WATCH, Vec::new()).await.unwrap();
         found.click().await.unwrap();
+        let there = "return window.leaves !== true && document.readyState === 'complete'";
+        eventually(SOON, async || {
+            // Between two pages there may be none.
+            let there = self.client.execute(there, Vec::new()).await.ok()?;
+            there.as_bool()?.then_some(())
+        })
+        .await;
     }
 
     /// Whether something is on the page.

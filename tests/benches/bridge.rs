@@ -1,5 +1,6 @@
 //! How fast webhooks become messages: the real bridge as a process, real RabbitMQ with a quorum queue, signed requests over
-//! keep-alive connections; beside it, in the same run, the broker's own limit of confirmed publishes.
+//! keep-alive connections; beside it, in the same run, the broker's own limit of confirmed publishes: with the client library alone, and
+//! on what pulsehook has made of it.
 //!
 //!     cargo bench --bench bridge
 //!
@@ -7,6 +8,8 @@
 
 #[path = "bridge/broker.rs"]
 mod broker;
+#[path = "bridge/libraries.rs"]
+mod libraries;
 #[path = "pipeline/measure.rs"]
 mod measure;
 #[path = "bridge/sender.rs"]
@@ -22,6 +25,9 @@ use sender::{Sender, Sent};
 
 /// Connections of the storm.
 const STORM: usize = 64;
+
+/// Publishes outstanding, so many that the broker is never waited for.
+const MANY: usize = 1_000;
 
 /// Requests per second of the quiet source.
 const QUIET_RATE: f64 = 50.0;
@@ -40,10 +46,12 @@ async fn run() -> anyhow::Result<()> {
     let mut rabbit = Rabbit::start().await?;
     let url = rabbit.url("/");
     let folder = tempfile::tempdir()?;
-    let limit = broker::limit(&url, phase).await?;
-    println!("  broker alone     {limit:>8.0} confirmed publishes/s, 1,000 outstanding");
-    let limit_64 = broker::rate(&url, phase, STORM).await?;
-    println!("  broker alone     {limit_64:>8.0} confirmed publishes/s, {STORM} outstanding");
+    let on_layer = broker::rate(&url, phase, STORM).await?;
+    let limit = libraries::rate(&url, phase, STORM).await?;
+    println!("  broker alone     {limit:>8.0} confirmed publishes/s, {STORM} outstanding");
+    println!("     on our layer  {on_layer:>8.0} confirmed publishes/s, {STORM} outstanding");
+    let many = broker::rate(&url, phase, MANY).await?;
+    println!("     on our layer  {many:>8.0} confirmed publishes/s, {MANY} outstanding");
 
     let mut bridge = bridge(&url, folder.path())?;
     let address = bridge.start().await?;
@@ -60,6 +68,11 @@ async fn run() -> anyhow::Result<()> {
         "  bridge           {rate:>8.0} events/s ({STORM} connections), p50 {:.2} ms, p99 {:.2} ms, bridge CPU {cpu_us:.0} µs an event",
         sent.percentile(0.50),
         sent.percentile(0.99)
+    );
+    println!(
+        "                   {:.2} of the broker alone, {:.2} of our layer, with {STORM} outstanding",
+        rate / limit,
+        rate / on_layer
     );
     if sent.spooled > 0 {
         println!("                   {} of these went into the spool, not to the broker", sent.spooled);
@@ -97,7 +110,7 @@ async fn run() -> anyhow::Result<()> {
     println!("  broker back      {drain:>8.0} events/s out of the spool, in order");
     println!(
         "limit={limit:.0} bridge={rate:.0} ratio={:.2} cpu_us={cpu_us:.0} quiet_p99_ms={:.2} storm_quiet_p99_ms={:.2} spooled={:.0} drain={drain:.0}",
-        rate / limit_64,
+        rate / limit,
         alone.percentile(0.99),
         beside.percentile(0.99),
         spooled.rate(phase)

@@ -1,7 +1,8 @@
 //! How fast pulse messages become tasks: real RabbitMQ, quorum queue, the real router as a process, a queue service stub on
 //! loopback that takes everything; beside it a bare loop with the same broker and client libraries: consume, PUT the same body, ack; no
-//! filter, template, record or event. A machine's speed changes from minute to minute, so the two drain in turn, three times; the last
-//! line has the round of the middle ratio.
+//! filter, template, record or event. It is measured twice: with amqprs and hyper alone, and on what pulsehook has made of them, which
+//! gathers frames and acknowledgements. A machine's speed changes from minute to minute, so all drain in turn, three times; the last
+//! line has the round of the middle ratio, which is that to the client libraries alone.
 //!
 //!     cargo bench --bench pipeline
 //!
@@ -9,6 +10,10 @@
 
 #[path = "pipeline/bare.rs"]
 mod bare;
+#[path = "pipeline/layer.rs"]
+mod layer;
+#[path = "pipeline/libraries.rs"]
+mod libraries;
 #[path = "pipeline/measure.rs"]
 mod measure;
 #[path = "pipeline/source.rs"]
@@ -18,14 +23,15 @@ mod stub;
 
 use std::time::{Duration, Instant};
 
-use bare::Bare;
 use harness::{Http, Process, Rabbit, eventually, free_port};
+use layer::Layer;
+use libraries::Libraries;
 use measure::{Usage, percentile};
 use serde_json::json;
 use source::Source;
 use stub::Stub;
 
-/// The router and the bare loop drain so many queues each, in turn.
+/// The router and the bare loops drain so many queues each, in turn.
 const ROUNDS: usize = 3;
 
 /// Messages per second that keep nobody busy.
@@ -36,7 +42,7 @@ struct Round {
     drain: f64,
     /// Router CPU a message.
     cpu_us: f64,
-    /// Of the bare loop's rate.
+    /// Of the rate of the bare loop with the client libraries alone.
     ratio: f64,
 }
 
@@ -92,7 +98,8 @@ async fn run() -> anyhow::Result<()> {
     router.stop().await?;
     let mut rounds = Vec::with_capacity(ROUNDS);
     for _ in 0..ROUNDS {
-        let bare = Bare::prepare(&rabbit.url("/"), &stub).await?;
+        let libraries = Libraries::prepare(&rabbit.url("/"), &stub).await?;
+        let layer = Layer::prepare(&rabbit.url("/"), &stub).await?;
         source.publish(0..messages).await;
         tokio::time::sleep(BROKER_RESTS).await;
         stub.reset();
@@ -102,29 +109,32 @@ async fn run() -> anyhow::Result<()> {
         let usage = Usage::of(router.id().unwrap_or_default());
         let cpu_us = usage.cpu.as_secs_f64() * 1e6 / messages as f64;
         router.stop().await?;
-        let bare_drain = bare.drain(&stub, messages).await?;
-        bare.end().await?;
         println!("  drain            {drain:>8.0} messages/s   router CPU {cpu_us:.1} µs a message");
-        println!(
-            "       bare loop   {bare_drain:>8.0} messages/s, of which the router makes {:.2}",
-            drain / bare_drain
-        );
-        rounds.push(Round { drain, cpu_us, ratio: drain / bare_drain });
+        let mut ratio = [0.0; 2];
+        for (ratio, (name, rate)) in ratio.iter_mut().zip([
+            ("bare loop", bare::drain(libraries, &stub, messages).await?),
+            ("on our layer", bare::drain(layer, &stub, messages).await?),
+        ]) {
+            *ratio = drain / rate;
+            println!("     {name:<12}  {rate:>8.0} messages/s, of which the router makes {ratio:.2}");
+        }
+        rounds.push(Round { drain, cpu_us, ratio: ratio[0] });
     }
     rounds.sort_by(|one, other| one.ratio.total_cmp(&other.ratio));
     let Round { drain, cpu_us, ratio } = rounds[ROUNDS / 2];
 
-    let bare = Bare::prepare(&rabbit.url("/"), &stub).await?;
-    // Its queue would fill in the router's time, and the other way round: each has its turn alone.
-    let bare_live = bare.live(&stub, &source, seconds).await?;
-    bare.end().await?;
+    // Their queues would fill in the router's time, and the other way round: each has its turn alone.
+    let libraries =
+        bare::live(Libraries::prepare(&rabbit.url("/"), &stub).await?, &stub, &source, seconds).await?;
+    let layer = bare::live(Layer::prepare(&rabbit.url("/"), &stub).await?, &stub, &source, seconds).await?;
     stub.reset();
     router.spawn()?;
     stub.wait_for(1, PATIENCE).await;
     settled(&stub).await;
     let (live, ingested) = live(&source, &stub, seconds).await;
     println!("  live             {live:>8.0} tasks/s while {ingested:.0} messages/s are published");
-    println!("       bare loop   {bare_live:>8.0} tasks/s likewise");
+    println!("     bare loop     {libraries:>8.0} tasks/s likewise");
+    println!("     on our layer  {layer:>8.0} tasks/s likewise");
 
     let rates = [live / 2.0, LIGHT];
     let mut latencies = Vec::new();
@@ -135,14 +145,17 @@ async fn run() -> anyhow::Result<()> {
     }
     let rss = Usage::of(router.id().unwrap_or_default()).peak_mb;
     router.stop().await?;
-    let bare = Bare::prepare(&rabbit.url("/"), &stub).await?;
     for (rate, router) in rates.into_iter().zip(&latencies) {
-        tokio::time::sleep(BROKER_RESTS).await;
-        let bare = Latency::of(&bare.paced(&stub, &source, rate, seconds).await?);
         println!("  latency          {router} at {rate:.0} messages/s (published to createTask arrived)");
-        println!("       bare loop   {bare} likewise");
+        tokio::time::sleep(BROKER_RESTS).await;
+        let libraries = Libraries::prepare(&rabbit.url("/"), &stub).await?;
+        let bare = Latency::of(&bare::paced(libraries, &stub, &source, rate, seconds).await?);
+        println!("     bare loop     {bare} likewise");
+        tokio::time::sleep(BROKER_RESTS).await;
+        let layer = Layer::prepare(&rabbit.url("/"), &stub).await?;
+        let bare = Latency::of(&bare::paced(layer, &stub, &source, rate, seconds).await?);
+        println!("     on our layer  {bare} likewise");
     }
-    bare.end().await?;
     let Latency { p50, p99 } = latencies[0];
     println!("  router memory    {rss:.0} MB at its peak");
     println!(

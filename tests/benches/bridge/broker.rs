@@ -1,16 +1,14 @@
-//! The broker's own limit: confirmed publishes of a webhook's size by the transport that the bridge uses, with nothing around.
+//! The broker's limit on pulsehook's own layer: confirmed publishes of a webhook's size by the transport that the bridge uses, with
+//! nothing around.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pulse::{Binding, Message, Properties, QueueKind, QueueSpec};
 
-const EXCHANGE: &str = "exchange/pulsehook/v1/webhook";
-
-/// With 1,000 publishes outstanding.
-pub async fn limit(url: &str, phase: Duration) -> anyhow::Result<f64> {
-    rate(url, phase, 1_000).await
-}
+pub const EXCHANGE: &str = "exchange/pulsehook/v1/webhook";
+pub const ROUTING_KEY: &str = "bench.push._.mozilla.gecko-dev";
+pub const BODY_BYTES: usize = 500;
 
 /// Confirmed publishes per second. Leaves a quorum queue bound to the webhooks, which holds the newest only.
 pub async fn rate(url: &str, phase: Duration, outstanding: usize) -> anyhow::Result<f64> {
@@ -39,12 +37,12 @@ pub async fn rate(url: &str, phase: Duration, outstanding: usize) -> anyhow::Res
             while Instant::now() < end {
                 let message = Message {
                     exchange: EXCHANGE.into(),
-                    routing_key: "bench.push._.mozilla.gecko-dev".into(),
+                    routing_key: ROUTING_KEY.into(),
                     properties: Properties {
                         message_id: Some(format!("bench-{publisher}-{confirmed}")),
                         ..Properties::default()
                     },
-                    body: vec![b'x'; 500].into(),
+                    body: vec![b'x'; BODY_BYTES].into(),
                 };
                 transport.publish(&message, true).await?;
                 confirmed += 1;

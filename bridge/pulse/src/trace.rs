@@ -64,10 +64,10 @@ fn bytes<const N: usize>(text: &str) -> Option<[u8; N]> {
     (lower && hex::decode_to_slice(text, &mut bytes).is_ok()).then_some(bytes)
 }
 
+/// Ids only have to differ, so the system's randomness is asked for once for each thread and not for each event.
 fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
-    // Without randomness spans of one trace may be mixed up, which harms nothing but the picture.
-    let _ = getrandom::fill(&mut bytes);
+    fastrand::fill(&mut bytes);
     bytes[0] |= 1;
     bytes
 }

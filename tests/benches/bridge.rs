@@ -6,6 +6,8 @@
 //!
 //! `PULSEHOOK_BENCH_SECONDS` (10) is the length of each phase. The broker, the bridge and the senders share the machine.
 
+#[path = "amqp.rs"]
+mod amqp;
 #[path = "bridge/broker.rs"]
 mod broker;
 #[path = "bridge/libraries.rs"]

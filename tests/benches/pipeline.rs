@@ -8,6 +8,8 @@
 //!
 //! `PULSEHOOK_BENCH_MESSAGES` (100000) and `PULSEHOOK_BENCH_SECONDS` (10) size it.
 
+#[path = "amqp.rs"]
+mod amqp;
 #[path = "pipeline/bare.rs"]
 mod bare;
 #[path = "pipeline/layer.rs"]

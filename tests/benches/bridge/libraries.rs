@@ -7,12 +7,11 @@ use std::time::{Duration, Instant};
 
 use amqprs::callbacks::ChannelCallback;
 use amqprs::channel::{BasicPublishArguments, Channel, ConfirmSelectArguments};
-use amqprs::connection::{Connection, OpenConnectionArguments};
 use amqprs::{Ack, BasicProperties, Cancel, CloseChannel, Nack, Return};
-use anyhow::Context as _;
 use async_trait::async_trait;
 use tokio::sync::oneshot;
 
+use super::amqp::connect;
 use super::broker::{BODY_BYTES, EXCHANGE, ROUTING_KEY};
 
 /// Publishes that are not confirmed yet, by their number on the channel.
@@ -67,12 +66,7 @@ impl ChannelCallback for Unconfirmed {
 
 /// Confirmed publishes per second, into the queue that [`super::broker`] has left.
 pub async fn rate(url: &str, phase: Duration, outstanding: usize) -> anyhow::Result<f64> {
-    let url = url::Url::parse(url)?;
-    let (host, port) = (url.host_str().context("no host")?, url.port().context("no port")?);
-    let password = url.password().context("no password")?;
-    let connection =
-        Connection::open(&OpenConnectionArguments::new(host, port, url.username(), password)).await?;
-    let channel = connection.open_channel(None).await?;
+    let (connection, channel) = connect(url).await?;
     let unconfirmed = Unconfirmed::default();
     channel.register_callback(unconfirmed.clone()).await?;
     channel.confirm_select(ConfirmSelectArguments::default()).await?;

@@ -5,7 +5,7 @@ use amqprs::channel::{
     BasicAckArguments, BasicCancelArguments, BasicConsumeArguments, BasicQosArguments, Channel,
     ConsumerMessage, QueueBindArguments, QueueDeclareArguments, QueueDeleteArguments,
 };
-use amqprs::connection::{Connection, OpenConnectionArguments};
+use amqprs::connection::Connection;
 use anyhow::Context as _;
 use bytes::Bytes;
 use futures_util::Stream;
@@ -15,6 +15,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
+use super::amqp::connect;
 use super::bare::{Bare, PREFETCH, TASK_ID};
 use super::source::EXCHANGE;
 use super::stub::Stub;
@@ -35,12 +36,7 @@ pub struct Libraries {
 impl Libraries {
     /// Declares its queue.
     pub async fn prepare(url: &str, stub: &Stub) -> anyhow::Result<Self> {
-        let url = url::Url::parse(url)?;
-        let (host, port) = (url.host_str().context("no host")?, url.port().context("no port")?);
-        let password = url.password().context("no password")?;
-        let connection =
-            Connection::open(&OpenConnectionArguments::new(host, port, url.username(), password)).await?;
-        let channel = connection.open_channel(None).await?;
+        let (connection, channel) = connect(url).await?;
         let mut kind = FieldTable::new();
         kind.insert("x-queue-type".try_into()?, "quorum".to_owned().into());
         let queue = QueueDeclareArguments::durable_client_named(QUEUE).arguments(kind).finish();

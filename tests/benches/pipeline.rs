@@ -112,15 +112,16 @@ async fn run() -> anyhow::Result<()> {
         let cpu_us = usage.cpu.as_secs_f64() * 1e6 / messages as f64;
         router.stop().await?;
         println!("  drain            {drain:>8.0} messages/s   router CPU {cpu_us:.1} µs a message");
-        let mut ratio = [0.0; 2];
-        for (ratio, (name, rate)) in ratio.iter_mut().zip([
+        let [ratio, _] = [
             ("bare loop", bare::drain(libraries, &stub, messages).await?),
             ("on our layer", bare::drain(layer, &stub, messages).await?),
-        ]) {
-            *ratio = drain / rate;
+        ]
+        .map(|(name, rate)| {
+            let ratio = drain / rate;
             println!("     {name:<12}  {rate:>8.0} messages/s, of which the router makes {ratio:.2}");
-        }
-        rounds.push(Round { drain, cpu_us, ratio: ratio[0] });
+            ratio
+        });
+        rounds.push(Round { drain, cpu_us, ratio });
     }
     rounds.sort_by(|one, other| one.ratio.total_cmp(&other.ratio));
     let Round { drain, cpu_us, ratio } = rounds[ROUNDS / 2];

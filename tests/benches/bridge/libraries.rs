@@ -25,6 +25,11 @@ impl Unconfirmed {
         confirm
     }
 
+    /// Lets all that wait fail, rather than wait for ever.
+    fn give_up(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     fn confirm(&self, number: u64, multiple: bool) {
         let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if multiple {
@@ -42,6 +47,7 @@ impl Unconfirmed {
 impl ChannelCallback for Unconfirmed {
     async fn close(&mut self, _: &Channel, close: CloseChannel) -> Result<(), amqprs::error::Error> {
         eprintln!("libraries alone: {close}");
+        self.give_up();
         Ok(())
     }
 
@@ -59,6 +65,7 @@ impl ChannelCallback for Unconfirmed {
 
     async fn publish_nack(&mut self, _: &Channel, nack: Nack) {
         eprintln!("libraries alone: {} was not taken", nack.delivery_tag());
+        self.give_up();
     }
 
     async fn publish_return(&mut self, _: &Channel, _: Return, _: BasicProperties, _: Vec<u8>) {}

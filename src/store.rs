@@ -32,6 +32,7 @@ mod writer;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 use serde::Deserialize;
@@ -206,6 +207,16 @@ impl Store {
         self.inner.writer.write_repeatable(job).await
     }
 
+    /// The same for a job that can wait for company: it goes along with the next transaction, and if none comes within `patience`
+    /// has one of its own. Under load it costs no commit.
+    pub async fn write_along<T, F>(&self, patience: Duration, job: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Fn(&mut Writing<'_>) -> Result<T, StoreError> + Send + 'static,
+    {
+        self.inner.writer.write_along(patience, job).await
+    }
+
     /// Runs `job` on a read connection, on a blocking thread.
     pub async fn read<T, F>(&self, job: F) -> Result<T, StoreError>
     where
@@ -348,6 +359,32 @@ mod tests {
         assert_eq!(read("good").await.unwrap().as_deref(), Some("20"));
         assert_eq!(read("once").await.unwrap().as_deref(), Some("20"));
         assert_eq!(read("bad").await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_job_that_goes_along_is_committed_with_others_and_if_need_be_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(&dir);
+        let along = |patience, key| store.write_along(patience, move |w| meta::set(w.connection, key, "1"));
+        let hour = Duration::from_secs(3600);
+        let (one, other) =
+            tokio::join!(along(hour, "with"), store.write(|w| meta::set(w.connection, "a", "1")));
+        one.and(other).unwrap();
+        along(Duration::from_millis(1), "alone").await.unwrap();
+        let at_the_end = along(hour, "at the end");
+        let close = async {
+            tokio::task::spawn_blocking({
+                let store = store.clone();
+                move || store.close()
+            })
+            .await
+        };
+        let (last, closed) = tokio::join!(at_the_end, close);
+        closed.unwrap();
+        last.unwrap();
+        for key in ["with", "alone", "at the end"] {
+            assert_eq!(store.read(move |c| meta::get(c, key)).await.unwrap().as_deref(), Some("1"), "{key}");
+        }
     }
 
     #[tokio::test]

@@ -1,10 +1,9 @@
-//! Ends of fires: committed in groups, then counted out and told.
+//! Ends of fires: committed in groups, along with what else is, then counted out and told.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 
 use super::Inner;
 use super::intake::Heard;
@@ -15,9 +14,9 @@ use crate::store::{FireState, StoreError};
 /// Ends that are committed together at most.
 const AT_ONCE: usize = 512;
 
-/// Their commits follow each other no faster than this, so that many ends share one: a fire whose end is not on record yet is only
-/// pending, and would be settled again after a crash.
-const PACE: Duration = Duration::from_millis(5);
+/// Fires that are recorded in this time take the ends along in their commit. Nothing is lost meanwhile: a fire whose end is not on
+/// record yet is only pending, and would be settled again after a crash.
+const PATIENCE: Duration = Duration::from_millis(5);
 
 impl Inner {
     /// Runs until the channel closes or the store does.
@@ -27,15 +26,7 @@ impl Inner {
         heard: mpsc::UnboundedSender<Heard>,
     ) {
         let mut batch = Vec::with_capacity(AT_ONCE);
-        let mut next = Instant::now();
         while settled.recv_many(&mut batch, AT_ONCE).await > 0 {
-            tokio::time::sleep_until(next).await;
-            next = Instant::now() + PACE;
-            while batch.len() < AT_ONCE
-                && let Ok(more) = settled.try_recv()
-            {
-                batch.push(more);
-            }
             pulse::crash::point("router.ended");
             let Some(sequence) = self.commit_ends(&batch).await else { return };
             pulse::crash::point("router.committed");
@@ -77,7 +68,7 @@ impl Inner {
             let job = ends.clone();
             match self
                 .store
-                .write_repeatable(move |w| {
+                .write_along(PATIENCE, move |w| {
                     job.iter().map(|ended| w.end_fire(ended)).collect::<Result<Vec<_>, _>>()
                 })
                 .await

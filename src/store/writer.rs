@@ -1,13 +1,13 @@
 //! The writer thread: takes whatever jobs wait, runs them in one transaction, commits, answers all.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use metrics::{counter, histogram};
 use rusqlite::Connection;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::by_task::ByTask;
@@ -32,6 +32,13 @@ struct Call<F, T> {
     repeats: bool,
     result: Option<Result<T, StoreError>>,
     reply: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<F, T> Call<F, T> {
+    fn new(repeats: bool, job: F) -> (Self, oneshot::Receiver<Result<T, StoreError>>) {
+        let (reply, answer) = oneshot::channel();
+        (Self { job, repeats, result: None, reply }, answer)
+    }
 }
 
 impl<F, T> Job for Call<F, T>
@@ -62,8 +69,12 @@ where
     }
 }
 
+/// Jobs that go along with the next ones.
+type Along = Arc<Mutex<Vec<Box<dyn Job>>>>;
+
 pub(super) struct Writer {
-    jobs: Mutex<Option<tokio::sync::mpsc::Sender<Box<dyn Job>>>>,
+    jobs: Mutex<Option<mpsc::Sender<Box<dyn Job>>>>,
+    along: Along,
     thread: Mutex<Option<JoinHandle<()>>>,
     /// The thread has panicked.
     pub(super) failed: CancellationToken,
@@ -77,16 +88,19 @@ impl Writer {
         ended_seq: i64,
         by_task: Arc<ByTask>,
     ) -> std::io::Result<Self> {
-        let (sender, receiver) = tokio::sync::mpsc::channel(WAITING_JOBS);
+        let (sender, receiver) = mpsc::channel(WAITING_JOBS);
+        let along = Along::default();
+        let of_thread = along.clone();
         let failed = CancellationToken::new();
         let told = failed.clone();
         let thread = std::thread::Builder::new().name("store-writer".into()).spawn(move || {
-            let working = AssertUnwindSafe(|| run(connection, path, ended_seq, &by_task, receiver));
+            let working =
+                AssertUnwindSafe(|| run(connection, path, ended_seq, &by_task, receiver, &of_thread));
             if std::panic::catch_unwind(working).is_err() {
                 told.cancel();
             }
         })?;
-        Ok(Self { jobs: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)), failed })
+        Ok(Self { jobs: Mutex::new(Some(sender)), along, thread: Mutex::new(Some(thread)), failed })
     }
 
     pub(super) async fn write<T, F>(&self, job: F) -> Result<T, StoreError>
@@ -106,24 +120,39 @@ impl Writer {
         self.call(true, job).await
     }
 
+    /// The same with the transaction of somebody else's job, or with one of its own if none has come within this time.
+    pub(super) async fn write_along<T, F>(&self, patience: Duration, job: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Fn(&mut Writing<'_>) -> Result<T, StoreError> + Send + 'static,
+    {
+        let (call, mut answer) = Call::new(true, job);
+        lock(&self.along).push(Box::new(call));
+        let answered = match tokio::time::timeout(patience, &mut answer).await {
+            Ok(answered) => answered,
+            Err(_) => {
+                self.call(true, |_| Ok(())).await?;
+                answer.await
+            }
+        };
+        answered.map_err(|_| StoreError::Closed)?
+    }
+
     async fn call<T, F>(&self, repeats: bool, job: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnMut(&mut Writing<'_>) -> Result<T, StoreError> + Send + 'static,
     {
-        let sender = self.jobs.lock().ok().and_then(|jobs| jobs.clone()).ok_or(StoreError::Closed)?;
-        let (reply, answer) = oneshot::channel();
-        let call: Box<dyn Job> = Box::new(Call { job, repeats, result: None, reply });
-        sender.send(call).await.map_err(|_| StoreError::Closed)?;
+        let sender = lock(&self.jobs).clone().ok_or(StoreError::Closed)?;
+        let (call, answer) = Call::new(repeats, job);
+        sender.send(Box::new(call)).await.map_err(|_| StoreError::Closed)?;
         drop(sender);
         answer.await.map_err(|_| StoreError::Closed)?
     }
 
     pub(super) fn close(&self) {
-        if let Ok(mut jobs) = self.jobs.lock() {
-            jobs.take();
-        }
-        let thread = self.thread.lock().ok().and_then(|mut thread| thread.take());
+        lock(&self.jobs).take();
+        let thread = lock(&self.thread).take();
         if let Some(thread) = thread {
             let _ = thread.join();
         }
@@ -141,18 +170,23 @@ fn run(
     path: String,
     mut ended_seq: i64,
     by_task: &ByTask,
-    mut receiver: tokio::sync::mpsc::Receiver<Box<dyn Job>>,
+    mut receiver: mpsc::Receiver<Box<dyn Job>>,
+    along: &Mutex<Vec<Box<dyn Job>>>,
 ) {
     let (took, grouped) =
         (histogram!("pulsehook_store_commit_seconds"), histogram!("pulsehook_store_commit_jobs"));
     let failed = counter!("pulsehook_store_failed_commits_total");
-    while let Some(first) = receiver.blocking_recv() {
-        let mut jobs = vec![first];
+    loop {
+        let mut jobs = Vec::from_iter(receiver.blocking_recv());
         while jobs.len() < JOBS_PER_COMMIT {
             match receiver.try_recv() {
                 Ok(job) => jobs.push(job),
                 Err(_) => break,
             }
+        }
+        jobs.append(&mut lock(along));
+        if jobs.is_empty() {
+            return;
         }
         // Those that can be repeated need no savepoint each, so they come first.
         jobs.sort_by_key(|job| !job.repeats());
@@ -171,6 +205,10 @@ fn run(
             job.finish(committed.clone(), &path);
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs the jobs in one transaction; `jobs` begins with those that can be repeated. They run unguarded, which is cheap; when one of

@@ -23,7 +23,7 @@ use crate::store::{FireState, FireSummary};
 const AT_ONCE: usize = 500;
 
 /// Fewer than that follow each other no faster than this: many events in one go cost the broker and us less.
-const PACE: Duration = Duration::from_millis(20);
+const PACE: Duration = Duration::from_millis(50);
 
 /// Events that wait in memory; further ones are read from the store.
 const WAITING: usize = 4_096;

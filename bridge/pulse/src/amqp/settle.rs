@@ -19,7 +19,7 @@ use crate::transport::{Settle, Settlement};
 const BATCH: usize = 1024;
 
 /// Frames follow upon those before no sooner, unless many notes or somebody wait.
-const PACE: Duration = Duration::from_millis(5);
+const PACE: Duration = Duration::from_millis(20);
 
 enum Note {
     End(u64, Settlement),

@@ -48,8 +48,8 @@ fn the_container_file_builds_the_binary_that_there_is_and_runs_it_as_nobody() {
         instructions.iter().filter(|(word, _)| *word == name).map(|(_, rest)| *rest).collect::<Vec<_>>()
     };
     assert_eq!(of("FROM").len(), 2, "built in one image, run in another");
-    assert!(of("RUN")[0].contains("cargo build --release --locked --bin pulsehook"));
-    assert!(of("COPY").contains(&"--from=build /source/target/release/pulsehook /usr/local/bin/pulsehook"));
+    assert!(of("RUN").iter().any(|run| run.contains("cargo build --profile dist --locked --bin pulsehook")));
+    assert!(of("COPY").contains(&"--from=build /source/target/dist/pulsehook /usr/local/bin/pulsehook"));
     assert_eq!(of("ENTRYPOINT"), [r#"["/usr/local/bin/pulsehook"]"#]);
     assert_eq!(of("USER"), ["65532:65532"]);
     assert_eq!(Path::new(BINARY).file_name().unwrap(), "pulsehook");

@@ -16,9 +16,6 @@ const RENDERS: u32 = 10_000;
 /// How much longer than the render's own limit a worker is waited for: it should answer that it ran out of time by itself.
 const GRACE: Duration = Duration::from_millis(200);
 
-/// mimalloc takes a gigabyte of address space at once unless told otherwise (in KiB), and a worker's address space is limited.
-const ALLOCATOR_STEP: (&str, &str) = ("MIMALLOC_ARENA_RESERVE", "32768");
-
 /// A pool of render workers.
 pub struct Workers {
     program: PathBuf,
@@ -143,7 +140,6 @@ impl Workers {
         let mut child = Command::new(&self.program)
             .args(&self.arguments)
             .env_clear()
-            .env(ALLOCATOR_STEP.0, ALLOCATOR_STEP.1)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

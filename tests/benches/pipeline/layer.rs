@@ -9,7 +9,7 @@ use pulsehook::queue::{QueueService as _, Taskcluster};
 use tokio::sync::mpsc;
 
 use super::bare::{Bare, PREFETCH, TASK_ID};
-use super::source::EXCHANGE;
+use super::source::{EXCHANGE, Source};
 use super::stub::Stub;
 
 /// See the module.
@@ -21,8 +21,8 @@ pub struct Layer {
 }
 
 impl Layer {
-    /// Declares its queue.
-    pub async fn prepare(url: &str, stub: &Stub) -> anyhow::Result<Self> {
+    /// Declares its queue, and binds it to what this source publishes.
+    pub async fn prepare(url: &str, stub: &Stub, source: &Source) -> anyhow::Result<Self> {
         let pulse: pulse::Config = toml::from_str(&format!("url = {url:?}"))?;
         let transport = pulse.open(std::path::Path::new("."), "bare loop")?;
         let calls: pulsehook::queue::Config = toml::from_str(&format!(
@@ -36,7 +36,7 @@ impl Layer {
             delivery_limit: None,
             dead_letter_exchange: None,
             max_length: None,
-            bindings: vec![Binding { exchange: EXCHANGE.into(), pattern: "bench.#".into() }],
+            bindings: vec![Binding { exchange: EXCHANGE.into(), pattern: source.pattern().into() }],
             unbind: Vec::new(),
         });
         declared.await?;

@@ -17,7 +17,7 @@ use hyper_util::rt::TokioExecutor;
 
 use super::amqp::connect;
 use super::bare::{Bare, PREFETCH, TASK_ID};
-use super::source::EXCHANGE;
+use super::source::{EXCHANGE, Source};
 use super::stub::Stub;
 
 const QUEUE: &str = "queue/pulsehook/libraries";
@@ -34,14 +34,14 @@ pub struct Libraries {
 }
 
 impl Libraries {
-    /// Declares its queue.
-    pub async fn prepare(url: &str, stub: &Stub) -> anyhow::Result<Self> {
+    /// Declares its queue, and binds it to what this source publishes.
+    pub async fn prepare(url: &str, stub: &Stub, source: &Source) -> anyhow::Result<Self> {
         let (connection, channel) = connect(url).await?;
         let mut kind = FieldTable::new();
         kind.insert("x-queue-type".try_into()?, "quorum".to_owned().into());
         let queue = QueueDeclareArguments::durable_client_named(QUEUE).arguments(kind).finish();
         channel.queue_declare(queue).await?;
-        channel.queue_bind(QueueBindArguments::new(QUEUE, EXCHANGE, "bench.#")).await?;
+        channel.queue_bind(QueueBindArguments::new(QUEUE, EXCHANGE, &source.pattern())).await?;
         channel.basic_qos(BasicQosArguments::new(0, PREFETCH, false)).await?;
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);

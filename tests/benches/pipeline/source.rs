@@ -19,15 +19,22 @@ const CHUNK: usize = 50;
 
 pub struct Source {
     transport: Arc<dyn Transport>,
+    /// The first word of its routing key.
+    to: &'static str,
     /// Ids of one run never meet those of another.
     run: u128,
 }
 
 impl Source {
-    pub fn connect(url: &str) -> anyhow::Result<Self> {
+    /// Publishes to whatever is bound with [`pattern`](Self::pattern).
+    pub fn connect(url: &str, to: &'static str) -> anyhow::Result<Self> {
         let config: pulse::Config = toml::from_str(&format!("url = {url:?}"))?;
         let transport = config.open(std::path::Path::new("."), "bench")?;
-        Ok(Self { transport, run: SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos() })
+        Ok(Self { transport, to, run: SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos() })
+    }
+
+    pub fn pattern(&self) -> String {
+        format!("{}.#", self.to)
     }
 
     /// A push event of about 1.2 KB.
@@ -50,7 +57,7 @@ impl Source {
     fn message(&self, phase: u64, number: usize) -> Message {
         Message {
             exchange: EXCHANGE.into(),
-            routing_key: "bench.push._.mozilla.gecko-dev".into(),
+            routing_key: format!("{}.push._.mozilla.gecko-dev", self.to).into(),
             properties: Properties {
                 message_id: Some(format!("{}-{phase}-{number}", self.run)),
                 timestamp: None,

@@ -36,7 +36,7 @@ impl Layer {
             delivery_limit: None,
             dead_letter_exchange: None,
             max_length: None,
-            bindings: vec![Binding { exchange: EXCHANGE.into(), pattern: source.pattern().into() }],
+            bindings: vec![Binding { exchange: EXCHANGE.into(), pattern: source.pattern() }],
             unbind: Vec::new(),
         });
         declared.await?;

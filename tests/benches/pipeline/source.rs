@@ -57,7 +57,7 @@ impl Source {
     fn message(&self, phase: u64, number: usize) -> Message {
         Message {
             exchange: EXCHANGE.into(),
-            routing_key: format!("{}.push._.mozilla.gecko-dev", self.to).into(),
+            routing_key: format!("{}.push._.mozilla.gecko-dev", self.to),
             properties: Properties {
                 message_id: Some(format!("{}-{phase}-{number}", self.run)),
                 timestamp: None,

@@ -14,8 +14,8 @@ use crate::store::{FireState, StoreError};
 /// Ends that are committed together at most.
 const AT_ONCE: usize = 512;
 
-/// Fires that are recorded in this time take the ends along in their commit. Nothing is lost meanwhile: a fire whose end is not on
-/// record yet is only pending, and would be settled again after a crash.
+/// Fires that are recorded in this time take the ends along in their commit, unless somebody waits for an end. Nothing is lost
+/// meanwhile: a fire whose end is not on record yet is only pending, and would be settled again after a crash.
 const PATIENCE: Duration = Duration::from_millis(5);
 
 impl Inner {
@@ -66,9 +66,10 @@ impl Inner {
         let ends: Arc<Vec<_>> = Arc::new(batch.iter().map(|settled| settled.ended.clone()).collect());
         loop {
             let job = ends.clone();
+            let patience = if self.waiters.any() { Duration::ZERO } else { PATIENCE };
             match self
                 .store
-                .write_along(PATIENCE, move |w| {
+                .write_along(patience, move |w| {
                     job.iter().map(|ended| w.end_fire(ended)).collect::<Result<Vec<_>, _>>()
                 })
                 .await

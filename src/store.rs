@@ -382,6 +382,7 @@ mod tests {
         let (last, closed) = tokio::join!(at_the_end, close);
         closed.unwrap();
         last.unwrap();
+        assert!(matches!(along(hour, "too late").await, Err(StoreError::Closed)));
         for key in ["with", "alone", "at the end"] {
             assert_eq!(store.read(move |c| meta::get(c, key)).await.unwrap().as_deref(), Some("1"), "{key}");
         }

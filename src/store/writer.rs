@@ -1,7 +1,7 @@
 //! The writer thread: takes whatever jobs wait, runs them in one transaction, commits, answers all.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -69,12 +69,10 @@ where
     }
 }
 
-/// Jobs that go along with the next ones.
-type Along = Arc<Mutex<Vec<Box<dyn Job>>>>;
-
 pub(super) struct Writer {
     jobs: Mutex<Option<mpsc::Sender<Box<dyn Job>>>>,
-    along: Along,
+    /// Those that go along with the next ones.
+    along: mpsc::UnboundedSender<Box<dyn Job>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     /// The thread has panicked.
     pub(super) failed: CancellationToken,
@@ -89,13 +87,12 @@ impl Writer {
         by_task: Arc<ByTask>,
     ) -> std::io::Result<Self> {
         let (sender, receiver) = mpsc::channel(WAITING_JOBS);
-        let along = Along::default();
-        let of_thread = along.clone();
+        let (along, along_receiver) = mpsc::unbounded_channel();
         let failed = CancellationToken::new();
         let told = failed.clone();
         let thread = std::thread::Builder::new().name("store-writer".into()).spawn(move || {
             let working =
-                AssertUnwindSafe(|| run(connection, path, ended_seq, &by_task, receiver, &of_thread));
+                AssertUnwindSafe(|| run(connection, path, ended_seq, &by_task, receiver, along_receiver));
             if std::panic::catch_unwind(working).is_err() {
                 told.cancel();
             }
@@ -127,11 +124,12 @@ impl Writer {
         F: Fn(&mut Writing<'_>) -> Result<T, StoreError> + Send + 'static,
     {
         let (call, mut answer) = Call::new(true, job);
-        lock(&self.along).push(Box::new(call));
+        self.along.send(Box::new(call)).map_err(|_| StoreError::Closed)?;
         let answered = match tokio::time::timeout(patience, &mut answer).await {
             Ok(answered) => answered,
             Err(_) => {
-                self.call(true, |_| Ok(())).await?;
+                // How that went may differ: the job may have gone along with one before.
+                let _ = self.call(true, |_| Ok(())).await;
                 answer.await
             }
         };
@@ -143,7 +141,7 @@ impl Writer {
         T: Send + 'static,
         F: FnMut(&mut Writing<'_>) -> Result<T, StoreError> + Send + 'static,
     {
-        let sender = lock(&self.jobs).clone().ok_or(StoreError::Closed)?;
+        let sender = self.jobs.lock().ok().and_then(|jobs| jobs.clone()).ok_or(StoreError::Closed)?;
         let (call, answer) = Call::new(repeats, job);
         sender.send(Box::new(call)).await.map_err(|_| StoreError::Closed)?;
         drop(sender);
@@ -151,8 +149,10 @@ impl Writer {
     }
 
     pub(super) fn close(&self) {
-        lock(&self.jobs).take();
-        let thread = lock(&self.thread).take();
+        if let Ok(mut jobs) = self.jobs.lock() {
+            jobs.take();
+        }
+        let thread = self.thread.lock().ok().and_then(|mut thread| thread.take());
         if let Some(thread) = thread {
             let _ = thread.join();
         }
@@ -171,7 +171,7 @@ fn run(
     mut ended_seq: i64,
     by_task: &ByTask,
     mut receiver: mpsc::Receiver<Box<dyn Job>>,
-    along: &Mutex<Vec<Box<dyn Job>>>,
+    mut along: mpsc::UnboundedReceiver<Box<dyn Job>>,
 ) {
     let (took, grouped) =
         (histogram!("pulsehook_store_commit_seconds"), histogram!("pulsehook_store_commit_jobs"));
@@ -184,7 +184,7 @@ fn run(
                 Err(_) => break,
             }
         }
-        jobs.append(&mut lock(along));
+        jobs.extend(std::iter::from_fn(|| along.try_recv().ok()));
         if jobs.is_empty() {
             return;
         }
@@ -205,10 +205,6 @@ fn run(
             job.finish(committed.clone(), &path);
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs the jobs in one transaction; `jobs` begins with those that can be repeated. They run unguarded, which is cheap; when one of

@@ -55,6 +55,7 @@ fn the_container_file_builds_the_binary_that_there_is_and_runs_it_as_nobody() {
     assert_eq!(Path::new(BINARY).file_name().unwrap(), "pulsehook");
     // The toolchain is one that the workspace takes.
     let manifest: toml::Table = std::fs::read_to_string(root().join("Cargo.toml")).unwrap().parse().unwrap();
+    assert!(manifest["profile"].get("dist").is_some(), "the profile that it builds");
     let wanted = manifest["workspace"]["package"]["rust-version"].as_str().unwrap();
     assert!(of("FROM")[0].contains(&format!("rust:{wanted}-")), "{:?}", of("FROM"));
     let variables: Vec<(String, String)> = of("ENV")

@@ -37,7 +37,7 @@ impl Source {
         format!("{}.#", self.to)
     }
 
-    /// A push event of about 1.2 KB.
+    /// A push event of not quite 1 KB.
     pub fn body(&self, number: usize) -> Vec<u8> {
         let sent = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros() as u64;
         let (before, after, repository) = (sha(number), sha(number + 1), "mozilla/gecko-dev");

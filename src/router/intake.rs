@@ -4,6 +4,8 @@
 //! with a backlog of a hundred thousand holds up a quiet one by a few batches at most. A hook whose pending fires are
 //! at their bound waits, and so do all when the bound of all is reached: the rest waits in the broker.
 
+mod waiting;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,6 +14,7 @@ use std::time::Duration;
 use pulse::Delivery;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
+use waiting::Waiting;
 
 use super::gate::GateState;
 use super::registry::LiveHook;
@@ -33,43 +36,6 @@ const TAKEN_AT_ONCE: usize = 1_024;
 /// When what waits here exceeds its bound of bytes, a hook with this share of them gets few messages in advance from then on: the broker
 /// counts messages, and a thousand of them may be as large as the memory.
 const HEAVY: usize = 16;
-
-#[derive(Default)]
-struct Waiting {
-    deliveries: VecDeque<Delivery>,
-    /// Of their bodies.
-    bytes: usize,
-    batches: usize,
-    in_ring: bool,
-    /// The rate limit or its pace holds it up; somebody will say when that is over.
-    held: bool,
-    /// What was here has been handed over, and what batches leave is to go back, too.
-    given_up: bool,
-}
-
-impl Waiting {
-    fn push(&mut self, delivery: Delivery) {
-        self.bytes += delivery.message.body.len();
-        self.deliveries.push_back(delivery);
-    }
-
-    fn put_back(&mut self, deliveries: Vec<Delivery>) {
-        for delivery in deliveries.into_iter().rev() {
-            self.bytes += delivery.message.body.len();
-            self.deliveries.push_front(delivery);
-        }
-    }
-
-    fn take(&mut self, count: usize) -> Vec<Delivery> {
-        let taken: Vec<Delivery> = self.deliveries.drain(..count).collect();
-        self.bytes -= taken.iter().map(|delivery| delivery.message.body.len()).sum::<usize>();
-        taken
-    }
-
-    fn give_up(&mut self) -> Vec<Delivery> {
-        self.take(self.deliveries.len())
-    }
-}
 
 /// What the intake hears from the rest of the router.
 pub(super) enum Heard {

@@ -9,6 +9,7 @@ mod health;
 mod hostile;
 mod once;
 mod presets;
+mod refused;
 mod spool;
 mod start;
 mod storm;

@@ -71,7 +71,7 @@ where
 
 pub(super) struct Writer {
     jobs: Mutex<Option<mpsc::Sender<Box<dyn Job>>>>,
-    /// Those that go along with the next ones.
+    /// Those that go along with the next ones: at most as many as there are callers, who wait for their answers.
     along: mpsc::UnboundedSender<Box<dyn Job>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     /// The thread has panicked.
